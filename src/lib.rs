@@ -1,0 +1,12 @@
+//! Chapter 5 of fastai as one Rust crate.
+#![deny(missing_docs)]
+
+pub mod data;
+mod error;
+pub mod fs;
+#[cfg(feature = "plot")]
+pub mod plot;
+pub mod rng;
+pub mod vision;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,3 @@
+//! The `onecycle` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Charts, picture grids and the report page.
