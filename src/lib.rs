@@ -1,12 +1,18 @@
 //! Chapter 5 of fastai as one Rust crate.
 #![deny(missing_docs)]
 
+pub mod autograd;
 pub mod data;
+pub mod device;
 mod error;
 pub mod fs;
+pub mod ops;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod rng;
+pub mod tensor;
 pub mod vision;
 
+pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
+pub use tensor::{DType, Tensor};

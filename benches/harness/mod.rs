@@ -1,0 +1,100 @@
+//! A small bench harness: medians, rates, and the fraction of what this machine can do.
+//!
+//! Each case runs for about half a second after a warm-up; the median and the spread (10th to 90th percentile) are printed,
+//! then FLOP/s or bytes/s, then the fraction of the roofline: the larger of "all arithmetic at the machine's own
+//! multiply-add rate" and "all bytes at its own copy rate", both measured in this process, divided by the time taken.
+//! `cargo bench -- FILTER` runs the cases whose name contains FILTER; `--json FILE` appends one JSON line per case, with the
+//! names that the scripts in `benches/peers` use.
+
+use onecycle::device::cpu;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Runs and prints cases.
+pub struct Bench {
+    filter: Vec<String>,
+    json: Option<std::path::PathBuf>,
+    ceilings: cpu::ceilings::Ceilings,
+    quick: bool,
+}
+
+impl Bench {
+    /// Reads the arguments, measures the ceilings, prints the heading.
+    pub fn start(title: &str) -> Bench {
+        let mut args = std::env::args().skip(1).peekable();
+        let (mut filter, mut json, mut quick) = (Vec::new(), None, false);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" | "--exact" => {}
+                "--quick" => quick = true,
+                "--json" => json = args.next().map(Into::into),
+                name => filter.push(name.to_string()),
+            }
+        }
+        let ceilings = cpu::ceilings::measure();
+        println!(
+            "{title}: {} threads, {:?}; ceilings measured now: {:.0} GFLOP/s, {:.1} GB/s",
+            cpu::thread_count(),
+            cpu::simd::level(),
+            ceilings.flops / 1e9,
+            ceilings.bytes / 1e9
+        );
+        println!("{:<44} {:>10} {:>16} {:>13} {:>9}", "case", "median", "spread", "rate", "roofline");
+        Bench { filter, json, ceilings, quick }
+    }
+
+    /// Times `f`, which does `flop` operations on `bytes` of distinct input and output.
+    pub fn case(&self, name: &str, flop: f64, bytes: f64, mut f: impl FnMut()) {
+        self.timed(name, flop, bytes, || {
+            let t = Instant::now();
+            f();
+            t.elapsed()
+        });
+    }
+
+    /// As [`Bench::case`], for work that needs a preparation outside the clock: `f` says how long its work took.
+    pub fn timed(&self, name: &str, flop: f64, bytes: f64, mut f: impl FnMut() -> Duration) {
+        if !self.filter.is_empty() && !self.filter.iter().any(|p| name.contains(p.as_str())) {
+            return;
+        }
+        f();
+        f();
+        let budget = Duration::from_millis(if self.quick { 50 } else { 500 });
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while times.len() < 5 || (start.elapsed() < budget && times.len() < 1000) {
+            times.push(f().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
+        let (median, low, high) = (at(0.5), at(0.1), at(0.9));
+        let floor = (flop / self.ceilings.flops).max(bytes / self.ceilings.bytes);
+        let by_flops = flop / self.ceilings.flops >= bytes / self.ceilings.bytes;
+        let rate = if by_flops {
+            format!("{:.1} GFLOP/s", flop / median / 1e9)
+        } else {
+            format!("{:.1} GB/s", bytes / median / 1e9)
+        };
+        let spread = format!("{}..{}", time(low), time(high));
+        println!("{name:<44} {:>10} {spread:>16} {rate:>13} {:>8.0}%", time(median), 100.0 * floor / median);
+        if let Some(path) = &self.json {
+            let line = format!(
+                "{{\"bench\":\"{name}\",\"us\":{:.1},\"us_spread\":{:.1},\"flop\":{flop},\"bytes\":{bytes},\"threads\":{}}}\n",
+                median * 1e6,
+                (high - low) * 1e6,
+                cpu::thread_count()
+            );
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            if let Err(e) = file.and_then(|mut f| f.write_all(line.as_bytes())) {
+                eprintln!("cannot append to {}: {e}", path.display());
+            }
+        }
+    }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The processor as a device: memory, threads and vectors.
+
+pub mod buffer;
+pub mod ceilings;
+pub mod gemm;
+pub mod simd;
+pub mod threads;
+
+pub use threads::{par_chunks_mut, par_for, set_threads, thread_count};

@@ -1,0 +1,150 @@
+//! Two-dimensional convolution.
+//!
+//! With `x [N, H, W, C]`, `w [K, R, S, C]`, stride `u` and padding `p` (per axis), the output `y [N, P, Q, K]` is
+//!
+//! ```text
+//! y[n, i, j, k] = b[k] + sum over r, s, c of  x[n, i*u0 + r - p0, j*u1 + s - p1, c] * w[k, r, s, c]
+//! P = (H + 2 p0 - R) / u0 + 1,   Q likewise; x counts as 0 outside the picture
+//! ```
+//!
+//! Its derivative: every product above sends `dy` times one factor to the other.
+//!
+//! ```text
+//! dx[n, h, v, c]  = sum over r, s, k with i*u0 + r - p0 = h, j*u1 + s - p1 = v of  dy[n, i, j, k] * w[k, r, s, c]
+//! dw[k, r, s, c]  = sum over n, i, j of  dy[n, i, j, k] * x[n, i*u0 + r - p0, j*u1 + s - p1, c]
+//! db[k]           = sum over n, i, j of  dy[n, i, j, k]
+//! ```
+//!
+//! All three are matrix products with the picture's pixels as rows (forward, `dx`) or as the depth (`dw`); `cpu.rs` says how.
+
+mod cpu;
+
+use crate::autograd::{self, Backward};
+use crate::device::Device;
+use crate::tensor::{Tensor, for_float, same_kind};
+use crate::{Error, Result};
+
+/// The sizes of a convolution, by value: what a kernel needs to know besides the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Geometry {
+    /// Pictures in the batch.
+    pub n: usize,
+    /// Input rows.
+    pub h: usize,
+    /// Input columns.
+    pub w: usize,
+    /// Input channels.
+    pub c: usize,
+    /// Output channels.
+    pub k: usize,
+    /// Filter rows.
+    pub r: usize,
+    /// Filter columns.
+    pub s: usize,
+    /// Output rows.
+    pub p: usize,
+    /// Output columns.
+    pub q: usize,
+    /// Step between outputs, rows and columns.
+    pub stride: [usize; 2],
+    /// Zeros around the picture, rows and columns.
+    pub padding: [usize; 2],
+}
+
+impl Geometry {
+    /// The geometry of `x * w`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when ranks or channels don't fit, a stride is 0, or the filter is larger
+    /// than the padded picture.
+    pub fn new(x: &Tensor, w: &Tensor, stride: [usize; 2], padding: [usize; 2]) -> Result<Geometry> {
+        let [n, h, width, c] = x.dims4("conv2d")?;
+        let [k, r, s, wc] = w.dims4("conv2d")?;
+        if wc != c {
+            let message = format!("input {} has {c} channels, weight {} wants {wc}", x.shape(), w.shape());
+            return Err(Error::shape("conv2d", message));
+        }
+        if stride.contains(&0) || r == 0 || s == 0 {
+            return Err(Error::shape("conv2d", format!("stride {stride:?} and filter {r}x{s} must be at least 1")));
+        }
+        let out = |size: usize, filter: usize, axis: usize| {
+            (size + 2 * padding[axis]).checked_sub(filter).map(|room| room / stride[axis] + 1)
+        };
+        match (out(h, r, 0), out(width, s, 1)) {
+            (Some(p), Some(q)) => Ok(Geometry { n, h, w: width, c, k, r, s, p, q, stride, padding }),
+            _ => {
+                let message = format!("the {r}x{s} filter is larger than the padded picture {}", x.shape());
+                Err(Error::shape("conv2d", message))
+            }
+        }
+    }
+}
+
+/// Convolution of `x [N, H, W, C]` with `weight [K, R, S, C]` and an optional `bias [K]`: `[N, P, Q, K]`. Same result as
+/// PyTorch's `torch.nn.functional.conv2d` (without groups and dilation) in this crate's layouts.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when shapes, dtypes or devices don't fit.
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Result<Tensor> {
+    let g = Geometry::new(x, weight, stride, padding)?;
+    let mut inputs = vec![x, weight];
+    inputs.extend(bias);
+    let (dtype, device) = same_kind("conv2d", &inputs)?;
+    if let Some(b) = bias.filter(|b| b.shape()[..] != [g.k]) {
+        return Err(Error::shape("conv2d", format!("bias {} for {} output channels", b.shape(), g.k)));
+    }
+    let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], dtype, device);
+    match device {
+        Device::Cpu => for_float!(dtype, T => {
+            cpu::forward::<T>(&g, x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
+        }),
+    }
+    let save = |needs: &[bool]| Conv2dBackward {
+        g,
+        // Each factor is needed for the other one's gradient only: a frozen weight lets go of the input, the first layer
+        // of the weight.
+        x: needs[1].then(|| x.detach()),
+        weight: needs[0].then(|| weight.detach()),
+    };
+    Ok(autograd::record("conv2d", &inputs, y, save))
+}
+
+struct Conv2dBackward {
+    g: Geometry,
+    x: Option<Tensor>,
+    weight: Option<Tensor>,
+}
+
+impl Backward for Conv2dBackward {
+    fn backward(self: Box<Self>, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let g = &self.g;
+        let (dtype, device) = (dy.dtype(), dy.device());
+        let Device::Cpu = device;
+        let dx = self.weight.filter(|_| needs[0]).map(|weight| {
+            let mut dx = Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device);
+            for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()));
+            dx
+        });
+        let dw = self.x.filter(|_| needs[1]).map(|x| {
+            let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype, device);
+            for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut()));
+            dw
+        });
+        let mut grads = vec![dx, dw];
+        if let Some(&needed) = needs.get(2) {
+            grads.push(needed.then(|| {
+                let mut db = Tensor::uninit([g.k], dtype, device);
+                for_float!(dtype, T => cpu::bias_gradient::<T>(dy.cpu(), db.cpu_mut()));
+                db
+            }));
+        }
+        Ok(grads)
+    }
+}

@@ -1,0 +1,68 @@
+//! Cross entropy on the processor. A batch has a few thousand logits, so everything is computed in f64.
+
+use super::CrossEntropy;
+use crate::tensor::Float;
+
+/// log sum exp of a row, by its largest element.
+fn log_sum_exp<T: Float>(row: &[T]) -> f64 {
+    let max = row.iter().fold(f64::NEG_INFINITY, |m, v| if v.is_nan() { f64::NAN } else { m.max(v.f64()) });
+    if max == f64::NEG_INFINITY || !max.is_finite() {
+        return max;
+    }
+    max + row.iter().map(|v| (v.f64() - max).exp()).sum::<f64>().ln()
+}
+
+fn weight(options: &CrossEntropy, target: i64) -> f64 {
+    match &options.class_weights {
+        _ if target == options.ignore_index => 0.0,
+        Some(weights) => weights[target as usize],
+        None => 1.0,
+    }
+}
+
+/// The unweighted loss of a row.
+fn row_loss<T: Float>(row: &[T], target: i64, lse: f64, smoothing: f64) -> f64 {
+    let plain = lse - row[target as usize].f64();
+    if smoothing == 0.0 {
+        return plain;
+    }
+    let spread = row.iter().map(|v| lse - v.f64()).sum::<f64>() / row.len() as f64;
+    (1.0 - smoothing) * plain + smoothing * spread
+}
+
+pub(super) fn per_item<T: Float>(logits: &[T], targets: &[i64], options: &CrossEntropy) -> Vec<f64> {
+    let c = logits.len() / targets.len().max(1);
+    let one = |(row, &t): (&[T], &i64)| {
+        let w = weight(options, t);
+        if w == 0.0 { 0.0 } else { w * row_loss(row, t, log_sum_exp(row), options.label_smoothing) }
+    };
+    logits.chunks_exact(c.max(1)).zip(targets).map(one).collect()
+}
+
+pub(super) fn mean_and_gradient<T: Float>(logits: &[T], targets: &[i64], options: &CrossEntropy, dx: &mut [T]) -> f64 {
+    let c = logits.len() / targets.len();
+    let total: f64 = targets.iter().map(|&t| weight(options, t)).sum();
+    let (e, mut loss) = (options.label_smoothing, 0.0);
+    for ((row, &t), dx) in logits.chunks_exact(c).zip(targets).zip(dx.chunks_exact_mut(c)) {
+        let w = weight(options, t) / total;
+        if t == options.ignore_index {
+            dx.fill(T::ZERO);
+            continue;
+        }
+        let lse = log_sum_exp(row);
+        loss += w * row_loss(row, t, lse, e);
+        for (i, (dx, v)) in dx.iter_mut().zip(row).enumerate() {
+            let hot = if i as i64 == t { 1.0 - e } else { 0.0 };
+            *dx = T::of(w * ((v.f64() - lse).exp() - hot - e / c as f64));
+        }
+    }
+    loss
+}
+
+/// Logits become probabilities, in place.
+pub(super) fn softmax<T: Float>(c: usize, x: &mut [T]) {
+    for row in x.chunks_exact_mut(c) {
+        let lse = log_sum_exp(row);
+        row.iter_mut().for_each(|v| *v = T::of((v.f64() - lse).exp()));
+    }
+}

@@ -1,0 +1,113 @@
+//! Softmax cross entropy, loss and gradient in one pass.
+//!
+//! For a row of logits `x [C]` with target `t`, and label smoothing `e`:
+//!
+//! ```text
+//! loss = (1 - e) (lse - x[t]) + e/C sum over c of (lse - x[c]),     lse = log sum exp(x)
+//! dx   = softmax(x) - (1 - e) onehot(t) - e/C
+//! ```
+//!
+//! The mean over rows is weighted: a row counts with its class's weight (1 by default), and not at all when its target is
+//! [`CrossEntropy::ignore_index`]. The divisor is the sum of the weights that counted. This is fastai's
+//! `CrossEntropyLossFlat` and `LabelSmoothingCrossEntropy`. The largest logit is subtracted before `exp`, so logits of any
+//! size are safe.
+
+mod cpu;
+
+use crate::autograd::{self, Backward};
+use crate::device::Device;
+use crate::tensor::{Tensor, for_float, same_kind};
+use crate::{DType, Error, Result};
+
+/// Options of the loss; the default is the plain mean.
+#[derive(Clone, Debug)]
+pub struct CrossEntropy {
+    /// A weight per class.
+    pub class_weights: Option<Vec<f64>>,
+    /// Rows with this target don't count (PyTorch's default is -100).
+    pub ignore_index: i64,
+    /// Label smoothing, 0 for none.
+    pub label_smoothing: f64,
+}
+
+impl Default for CrossEntropy {
+    fn default() -> Self {
+        CrossEntropy { class_weights: None, ignore_index: -100, label_smoothing: 0.0 }
+    }
+}
+
+/// The mean cross entropy of `logits [.., C]` against the class indices `targets` (i64, one per row): a scalar.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ, there are no rows, or a target is no class.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
+    let rows = check(logits, targets, options)?;
+    let (dtype, device) = same_kind("cross_entropy", &[logits])?;
+    if rows == 0 {
+        return Err(Error::shape("cross_entropy", "there are no rows to take the mean of"));
+    }
+    let mut dx = Tensor::uninit(logits.shape(), dtype, device);
+    let Device::Cpu = device;
+    let loss = for_float!(dtype, T => cpu::mean_and_gradient::<T>(logits.cpu(), targets.cpu(), options, dx.cpu_mut()));
+    let loss = Tensor::scalar(loss, dtype, device);
+    Ok(autograd::record("cross_entropy", &[logits], loss, |_| CrossEntropyBackward { dx }))
+}
+
+/// The loss of every row, without a gradient: `[rows]`. Rows that are ignored have loss 0.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn cross_entropy_per_item(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Vec<f64>> {
+    check(logits, targets, options)?;
+    autograd::refuse_grad("cross_entropy_per_item", &[logits])?;
+    let Device::Cpu = logits.device();
+    Ok(for_float!(logits.dtype(), T => cpu::per_item::<T>(logits.cpu(), targets.cpu(), options)))
+}
+
+/// Class probabilities: the softmax over the last axis, in f32 or f64 as the logits are. Without a gradient.
+///
+/// # Errors
+/// [`ErrorKind::Autograd`](crate::ErrorKind::Autograd) when `logits` needs one.
+pub fn softmax(logits: &Tensor) -> Result<Tensor> {
+    let (dtype, device) = same_kind("softmax", &[logits])?;
+    autograd::refuse_grad("softmax", &[logits])?;
+    let mut y = logits.detach();
+    let Device::Cpu = device;
+    let c = logits.shape().channels();
+    for_float!(dtype, T => cpu::softmax::<T>(c, y.cpu_mut()));
+    Ok(y)
+}
+
+fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<usize> {
+    same_kind("cross_entropy", &[logits])?;
+    let c = logits.shape().channels();
+    let rows = logits.numel() / c.max(1);
+    if targets.dtype() != DType::I64 || targets.numel() != rows {
+        let message = format!("targets {} {} for logits {}", targets.dtype(), targets.shape(), logits.shape());
+        return Err(Error::shape("cross_entropy", message));
+    }
+    let Device::Cpu = targets.device();
+    let is_class = |t: i64| (0..c as i64).contains(&t) || t == options.ignore_index;
+    if let Some(bad) = targets.cpu::<i64>().iter().find(|&&t| !is_class(t)) {
+        return Err(Error::shape("cross_entropy", format!("target {bad} is not one of the {c} classes")));
+    }
+    if let Some(w) = options.class_weights.as_ref().filter(|w| w.len() != c) {
+        return Err(Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len())));
+    }
+    Ok(rows)
+}
+
+struct CrossEntropyBackward {
+    dx: Tensor,
+}
+
+impl Backward for CrossEntropyBackward {
+    fn backward(mut self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let Device::Cpu = dy.device();
+        for_float!(dy.dtype(), T => {
+            let by = dy.cpu::<T>()[0];
+            self.dx.cpu_mut::<T>().iter_mut().for_each(|d| *d *= by);
+        });
+        Ok(vec![Some(self.dx)])
+    }
+}

@@ -1,0 +1,75 @@
+//! Max pooling: the largest number under each window, per channel.
+//!
+//! ```text
+//! y[n, p, q, c] = max over r, s inside the picture of x[n, p*u + r - pad, q*u + s - pad, c]
+//! dx gets dy at the place of each window's maximum
+//! ```
+//!
+//! Which element won is kept as one byte per output, the tap's number `r * S + s`. PyTorch's rules decide: the first
+//! maximum in row-major order wins a tie, a NaN beats everything, padding never wins.
+
+mod cpu;
+
+use crate::autograd::{self, Backward};
+use crate::device::Device;
+use crate::tensor::{Tensor, for_float, same_kind};
+use crate::{DType, Error, Result};
+
+/// The sizes of a pooling, by value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Geometry {
+    /// `[N, H, W, C]` of the input.
+    pub input: [usize; 4],
+    /// Window rows and columns (the window is square).
+    pub window: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Border around the picture.
+    pub padding: usize,
+    /// Output rows and columns.
+    pub output: [usize; 2],
+}
+
+/// Max pooling of `x [N, H, W, C]` with a square window: `[N, P, Q, C]`, `P = (H + 2 pad - window) / stride + 1` rounded down.
+/// As PyTorch's `MaxPool2d(window, stride, padding)`.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the window is larger than the padded picture or than 15, the stride is 0,
+/// or the padding more than half the window.
+pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
+    let input @ [n, h, w, c] = x.dims4("max_pool")?;
+    let (dtype, device) = same_kind("max_pool", &[x])?;
+    if stride == 0 || window == 0 || window > 15 || padding > window / 2 {
+        let message = format!("window {window}, stride {stride}, padding {padding} are out of range");
+        return Err(Error::shape("max_pool", message));
+    }
+    if h + 2 * padding < window || w + 2 * padding < window {
+        return Err(Error::shape(
+            "max_pool",
+            format!("window {window} is larger than the padded picture {}", x.shape()),
+        ));
+    }
+    let output = [(h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1];
+    let g = Geometry { input, window, stride, padding, output };
+    let mut y = Tensor::uninit([n, output[0], output[1], c], dtype, device);
+    let mut winner = Tensor::uninit(y.shape(), DType::U8, device);
+    match device {
+        Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(&g, x.cpu(), y.cpu_mut(), winner.cpu_mut())),
+    }
+    Ok(autograd::record("max_pool", &[x], y, |_| MaxPoolBackward { g, winner }))
+}
+
+struct MaxPoolBackward {
+    g: Geometry,
+    winner: Tensor,
+}
+
+impl Backward for MaxPoolBackward {
+    fn backward(self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let Device::Cpu = dy.device();
+        let mut dx = Tensor::uninit(self.g.input, dy.dtype(), dy.device());
+        for_float!(dy.dtype(), T => cpu::backward::<T>(&self.g, dy.cpu(), self.winner.cpu(), dx.cpu_mut()));
+        Ok(vec![Some(dx)])
+    }
+}
