@@ -6,7 +6,9 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod fs;
+pub mod nn;
 pub mod ops;
+pub mod optim;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod rng;

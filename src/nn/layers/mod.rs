@@ -1,0 +1,13 @@
+//! The layers of an image classifier, with PyTorch's names, meanings and defaults.
+
+mod batch_norm;
+mod conv2d;
+mod linear;
+mod pool;
+mod simple;
+
+pub use batch_norm::BatchNorm;
+pub use conv2d::Conv2d;
+pub use linear::Linear;
+pub use pool::{AdaptiveConcatPool2d, MaxPool2d};
+pub use simple::{Dropout, Flatten, ReLU};

@@ -1,0 +1,245 @@
+//! The safetensors format: a JSON table of names, types, shapes and places, then the numbers.
+//!
+//! ```text
+//! 8 bytes   length of the header, little-endian
+//! header    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, .., "__metadata__": {"key": "text"}}
+//! data      the numbers, little-endian, without gaps
+//! ```
+//!
+//! The reader is strict, since a file may come from anywhere: sizes are compared with the bytes that are there before
+//! anything is allocated, ranges must cover the data exactly, and a name may stand only once. Nothing in a file is executed,
+//! and no name is ever used as a path. Pictures' and weights' axes are stored in PyTorch's order (`[K, C, R, S]`), so the
+//! files can be exchanged with it; [`read`] and [`write`] turn them into and out of this crate's order.
+
+use crate::fs::write_atomic;
+use crate::tensor::Element;
+use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The tensors, four-axis ones in this crate's order.
+    pub tensors: HashMap<String, Tensor>,
+    /// Free text by key.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The format's own limit for the header.
+const MAX_HEADER: u64 = 100_000_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// A JSON object that refuses to hold a key twice (serde's maps keep the last).
+struct Header {
+    entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Header, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Header;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of tensors")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+                let mut header = Header { entries: BTreeMap::new(), metadata: BTreeMap::new() };
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        header.metadata = map.next_value()?;
+                    } else if header.entries.insert(key.clone(), map.next_value()?).is_some() {
+                        return Err(serde::de::Error::custom(format!("the name {key:?} stands twice")));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::Format`] when it isn't a valid safetensors file of types this crate
+/// has, both naming `path`.
+pub fn read(path: &Path) -> Result<Contents> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read the model", path, e))?;
+    parse(&bytes).map_err(|e| e.on(path.display()))
+}
+
+/// As [`read`], from memory.
+///
+/// # Errors
+/// [`ErrorKind::Format`] as [`read`].
+pub fn parse(bytes: &[u8]) -> Result<Contents> {
+    let bad = |message: String| {
+        Error::new(ErrorKind::Format, message).remedy("the file is damaged, cut short, or no safetensors file at all")
+    };
+    let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
+    let length = length.ok_or_else(|| bad(format!("{} bytes are too few for a header", bytes.len())))?;
+    if length > MAX_HEADER || length > (bytes.len() - 8) as u64 {
+        return Err(bad(format!("the header's length {length} exceeds the file or the format's limit")));
+    }
+    let (header, data) = bytes[8..].split_at(length as usize);
+    let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("the header is not valid: {e}")))?;
+
+    let mut by_place: Vec<(&String, &Entry)> = header.entries.iter().collect();
+    by_place.sort_by_key(|(_, e)| e.data_offsets);
+    let mut end = 0;
+    for (name, entry) in &by_place {
+        let [from, to] = entry.data_offsets;
+        if from != end || to < from || to > data.len() {
+            return Err(bad(format!("the bytes {from}..{to} of {name:?} overlap, leave a gap or pass the end")));
+        }
+        end = to;
+    }
+    if end != data.len() {
+        return Err(bad(format!("{} bytes follow the last tensor", data.len() - end)));
+    }
+
+    let mut tensors = HashMap::with_capacity(by_place.len());
+    for (name, entry) in by_place {
+        let raw = &data[entry.data_offsets[0]..entry.data_offsets[1]];
+        let tensor = match entry.dtype.as_str() {
+            "F32" => tensor::<f32, 4>(raw, &entry.shape, f32::from_le_bytes),
+            "F64" => tensor::<f64, 8>(raw, &entry.shape, f64::from_le_bytes),
+            "I64" => tensor::<i64, 8>(raw, &entry.shape, i64::from_le_bytes),
+            "U8" => tensor::<u8, 1>(raw, &entry.shape, u8::from_le_bytes),
+            other => {
+                Err(Error::new(ErrorKind::Format, format!("holds {other} numbers, which this build doesn't read")))
+            }
+        };
+        tensors.insert(name.clone(), tensor.map_err(|e| e.on(format!("tensor {name:?}")))?);
+    }
+    Ok(Contents { tensors, metadata: header.metadata })
+}
+
+fn tensor<T: Element, const SIZE: usize>(raw: &[u8], shape: &[usize], number: fn([u8; SIZE]) -> T) -> Result<Tensor> {
+    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).and_then(|n| n.checked_mul(SIZE));
+    if numel != Some(raw.len()) {
+        let message = format!("shape {shape:?} doesn't fit its {} bytes", raw.len());
+        return Err(Error::new(ErrorKind::Format, message));
+    }
+    let numbers: Vec<T> = raw.as_chunks::<SIZE>().0.iter().map(|b| number(*b)).collect();
+    Tensor::from_torch(&numbers, shape, Device::Cpu)
+}
+
+/// Writes a file, atomically.
+///
+/// # Errors
+/// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] naming `path`; what was there before stays.
+pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), serde_json::json!(metadata));
+    }
+    let mut at = 0;
+    for (name, t) in tensors {
+        let (dtype, end) = (format!("{}", t.dtype()).to_uppercase(), at + t.numel() * t.dtype().size());
+        let entry = serde_json::json!({ "dtype": dtype, "shape": t.shape().nchw(), "data_offsets": [at, end] });
+        header.insert(name.clone(), entry);
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' '); // keeps the numbers aligned in a mapped file
+    write_atomic(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for (_, t) in tensors {
+            out.write_all(&little_endian(t))?;
+        }
+        Ok(())
+    })
+}
+
+fn little_endian(t: &Tensor) -> Vec<u8> {
+    fn bytes<T: Element, const SIZE: usize>(t: &Tensor, of: fn(T) -> [u8; SIZE]) -> Vec<u8> {
+        t.to_nchw_vec::<T>().unwrap_or_default().into_iter().flat_map(of).collect()
+    }
+    match t.dtype() {
+        DType::U8 => bytes(t, u8::to_le_bytes),
+        DType::I64 => bytes(t, i64::to_le_bytes),
+        DType::F32 => bytes(t, f32::to_le_bytes),
+        DType::F64 => bytes(t, f64::to_le_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let w = Tensor::from_slice(&(0..24).map(|i| i as f32).collect::<Vec<_>>(), [2, 2, 2, 3], Device::Cpu).unwrap();
+        let n = Tensor::scalar(7.0, DType::I64, Device::Cpu);
+        let empty = Tensor::zeros([0, 3], DType::F64, Device::Cpu);
+        let tensors = [("w".to_string(), w.clone()), ("n".into(), n), ("empty".into(), empty)];
+        write(&path, &tensors, &[("onecycle".to_string(), "{\"a\": \"ä\"}".to_string())].into()).unwrap();
+        let back = read(&path).unwrap();
+        assert_eq!(back.metadata["onecycle"], "{\"a\": \"ä\"}");
+        assert_eq!(back.tensors.len(), 3);
+        assert_eq!(back.tensors["w"].shape(), w.shape());
+        assert_eq!(back.tensors["w"].to_vec::<f32>().unwrap(), w.to_vec::<f32>().unwrap());
+        assert_eq!(back.tensors["n"].item().unwrap(), 7.0);
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
+        let one = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        assert!(parse(&file(one, &[0; 4])).is_ok());
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("empty", vec![]),
+            ("no header", vec![1, 2, 3]),
+            ("huge length", u64::MAX.to_le_bytes().to_vec()),
+            ("length past the end", 50u64.to_le_bytes().to_vec()),
+            ("cut", file(one, &[0; 3])),
+            ("trailing bytes", file(one, &[0; 5])),
+            ("not JSON", file("{", &[])),
+            ("shape too large", file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4])),
+            (
+                "shape overflows",
+                file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#, &[]),
+            ),
+            ("reversed", file(r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[4,0]}}"#, &[0; 4])),
+            ("unknown type", file(r#"{"a":{"dtype":"F4","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4])),
+            ("extra field", file(r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}}"#, &[0])),
+            (
+                "overlap",
+                file(
+                    r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#,
+                    &[0; 3],
+                ),
+            ),
+            (
+                "a name twice",
+                file(
+                    r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+                    &[0],
+                ),
+            ),
+            ("deep", file(&("[".repeat(100_000)), &[])),
+        ];
+        for (what, bytes) in cases {
+            let e = parse(&bytes).expect_err(what);
+            assert_eq!(e.kind(), ErrorKind::Format, "{what}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The optimizer: groups of parameters, their hyper-parameters and their state.
+
+use crate::nn::{Param, Role};
+use crate::ops::optimizer_step::{Rule, State, Step, optimizer_step};
+use crate::{Error, ErrorKind, Result};
+use std::ops::Range;
+
+/// The hyper-parameters of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hyper {
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum.
+    pub mom: f64,
+    /// Momentum of the squared gradient's average.
+    pub sqr_mom: f64,
+    /// Added to the root of the squares' average.
+    pub eps: f64,
+    /// Weight decay.
+    pub wd: f64,
+}
+
+/// Which optimizer; the values are fastai's defaults, which for Adam are not PyTorch's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptimizerKind {
+    /// Adam with decoupled decay: mom 0.9, sqr_mom 0.99, eps 1e-5, wd 0.01.
+    #[default]
+    Adam,
+    /// Stochastic gradient descent: mom 0, wd 0.
+    Sgd,
+    /// RMSProp: mom 0, sqr_mom 0.99, eps 1e-8, wd 0.
+    RmsProp,
+}
+
+impl OptimizerKind {
+    fn defaults(self) -> Hyper {
+        match self {
+            OptimizerKind::Adam => Hyper { lr: 1e-3, mom: 0.9, sqr_mom: 0.99, eps: 1e-5, wd: 0.01 },
+            OptimizerKind::Sgd => Hyper { lr: 1e-3, mom: 0.0, sqr_mom: 0.0, eps: 0.0, wd: 0.0 },
+            OptimizerKind::RmsProp => Hyper { lr: 1e-3, mom: 0.0, sqr_mom: 0.99, eps: 1e-8, wd: 0.0 },
+        }
+    }
+
+    fn rule(self, h: &Hyper) -> Rule {
+        match self {
+            OptimizerKind::Adam => Rule::Adam { mom: h.mom, sqr_mom: h.sqr_mom, eps: h.eps },
+            OptimizerKind::Sgd => Rule::Sgd { mom: h.mom },
+            OptimizerKind::RmsProp => Rule::RmsProp { mom: h.mom, sqr_mom: h.sqr_mom, eps: h.eps },
+        }
+    }
+
+    /// The name that `learn.summary()` prints.
+    pub fn name(self) -> &'static str {
+        match self {
+            OptimizerKind::Adam => "Adam",
+            OptimizerKind::Sgd => "SGD",
+            OptimizerKind::RmsProp => "RMSProp",
+        }
+    }
+}
+
+/// A learning rate for every group: fastai's three ways to say it.
+///
+/// ```
+/// use onecycle::optim::{LrMax, slice};
+/// assert_eq!(LrMax::from(1e-2).per_group(3), [1e-2, 1e-2, 1e-2]);
+/// assert_eq!(LrMax::from(slice(1e-6, 1e-4)).per_group(3)[1], 1e-5);    // equal factors between
+/// assert_eq!(LrMax::from(..1e-2).per_group(3), [1e-3, 1e-3, 1e-2]);    // slice(1e-2): a tenth below the last
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub enum LrMax {
+    /// The same for all.
+    All(f64),
+    /// From the first group to the last, each larger by the same factor: `slice(1e-6, 1e-4)`.
+    Between(f64, f64),
+    /// A tenth of it for all groups but the last: `slice(1e-2)`.
+    Last(f64),
+    /// One each.
+    Each(Vec<f64>),
+}
+
+/// fastai's `slice(start, stop)` of learning rates, from the first group to the last.
+pub fn slice(start: f64, stop: f64) -> LrMax {
+    LrMax::Between(start, stop)
+}
+
+impl LrMax {
+    /// The learning rates of `groups` groups.
+    pub fn per_group(&self, groups: usize) -> Vec<f64> {
+        let last = groups.saturating_sub(1);
+        (0..groups)
+            .map(|g| match self {
+                LrMax::All(lr) => *lr,
+                LrMax::Between(_, b) if g == last => *b,
+                LrMax::Between(a, b) => a * (b / a).powf(g as f64 / last as f64),
+                LrMax::Last(lr) => lr / if g == last { 1.0 } else { 10.0 },
+                LrMax::Each(lrs) => lrs[g.min(lrs.len() - 1)],
+            })
+            .collect()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Argument`] unless every rate is positive and finite and a list has one for each group.
+    pub(crate) fn check(&self, groups: usize) -> Result<()> {
+        let given = match self {
+            LrMax::All(lr) | LrMax::Last(lr) => vec![*lr],
+            LrMax::Between(a, b) => vec![*a, *b],
+            LrMax::Each(lrs) if lrs.len() != groups => {
+                let message = format!("{} learning rates for {groups} parameter groups", lrs.len());
+                return Err(Error::new(ErrorKind::Argument, message));
+            }
+            LrMax::Each(lrs) => lrs.clone(),
+        };
+        match given.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
+            Some(bad) => Err(Error::new(ErrorKind::Argument, format!("a learning rate must be above 0, not {bad}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<f64> for LrMax {
+    fn from(lr: f64) -> LrMax {
+        LrMax::All(lr)
+    }
+}
+impl From<Range<f64>> for LrMax {
+    fn from(range: Range<f64>) -> LrMax {
+        LrMax::Between(range.start, range.end)
+    }
+}
+impl From<std::ops::RangeTo<f64>> for LrMax {
+    fn from(range: std::ops::RangeTo<f64>) -> LrMax {
+        LrMax::Last(range.end)
+    }
+}
+impl From<Vec<f64>> for LrMax {
+    fn from(lrs: Vec<f64>) -> LrMax {
+        LrMax::Each(lrs)
+    }
+}
+
+/// A parameter as the optimizer knows it.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    param: Param,
+    state: State,
+    /// Weight decay applies: not to norms and biases, unless asked for.
+    decays: bool,
+    /// Trains even in a frozen group: norms, unless asked otherwise.
+    always_trains: bool,
+}
+
+/// A parameter group.
+#[derive(Debug)]
+pub struct Group {
+    /// Its hyper-parameters.
+    pub hyper: Hyper,
+    entries: Vec<Entry>,
+}
+
+impl Group {
+    /// Names of its parameters, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|e| e.name.as_str())
+    }
+
+    /// Its parameters with their optimizer state, in order.
+    pub fn states(&self) -> impl Iterator<Item = (&str, &State)> {
+        self.entries.iter().map(|e| (e.name.as_str(), &e.state))
+    }
+
+    /// Its parameters, in order, and whether weight decay applies to each.
+    pub fn parameters(&self) -> impl Iterator<Item = (&Param, bool)> {
+        self.entries.iter().map(|e| (&e.param, e.decays))
+    }
+}
+
+/// Changes parameters along their gradients; see the [module](super).
+#[derive(Debug)]
+pub struct Optimizer {
+    kind: OptimizerKind,
+    decoupled: bool,
+    groups: Vec<Group>,
+    frozen_idx: usize,
+}
+
+impl Optimizer {
+    /// An optimizer over groups of named parameters. Norms and biases don't decay unless `wd_bn_bias`; norms train in frozen
+    /// groups if `train_bn`.
+    pub fn new(kind: OptimizerKind, groups: Vec<Vec<(String, Param)>>, wd_bn_bias: bool, train_bn: bool) -> Optimizer {
+        let entry = |(name, param): (String, Param)| {
+            let role = param.role();
+            Entry {
+                decays: wd_bn_bias || role == Role::Weight,
+                always_trains: train_bn && role == Role::Norm,
+                state: State::default(),
+                name,
+                param,
+            }
+        };
+        let hyper = kind.defaults();
+        let group = |params: Vec<(String, Param)>| Group { hyper, entries: params.into_iter().map(entry).collect() };
+        Optimizer { kind, decoupled: true, groups: groups.into_iter().map(group).collect(), frozen_idx: 0 }
+    }
+
+    /// Adds `wd * p` to the gradient instead of shrinking the parameter: fastai's `decouple_wd=False`.
+    pub fn coupled_decay(mut self) -> Optimizer {
+        self.decoupled = false;
+        self
+    }
+
+    /// Which optimizer it is.
+    pub fn kind(&self) -> OptimizerKind {
+        self.kind
+    }
+
+    /// The groups, from the network's input to its output.
+    pub fn param_groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Sets a hyper-parameter of every group.
+    pub fn set(&mut self, mut f: impl FnMut(usize, &mut Hyper)) {
+        self.groups.iter_mut().enumerate().for_each(|(g, group)| f(g, &mut group.hyper));
+    }
+
+    /// The first group that trains: 0 when nothing is frozen.
+    pub fn frozen_idx(&self) -> usize {
+        self.frozen_idx
+    }
+
+    /// Freezes the groups before `n`; a negative `n` counts from the end. Norms keep training (see [`Optimizer::new`]). As in
+    /// fastai the state of all parameters is forgotten, the hyper-parameters stay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] when there is no such group.
+    pub fn freeze_to(&mut self, n: isize) -> Result<()> {
+        let count = self.groups.len() as isize;
+        let first = if n < 0 { count + n } else { n };
+        if !(0..=count).contains(&first) {
+            let message = format!("cannot freeze up to group {n}: the model has {count} parameter groups");
+            return Err(Error::new(ErrorKind::Argument, message));
+        }
+        self.frozen_idx = first as usize;
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            for entry in &mut group.entries {
+                entry.param.set_trainable(g as isize >= first || entry.always_trains);
+                entry.state = State::default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes all groups but the last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] when there is only one group.
+    pub fn freeze(&mut self) -> Result<()> {
+        if self.groups.len() < 2 {
+            return Err(Error::new(ErrorKind::Argument, "a model with one parameter group can't be frozen"));
+        }
+        self.freeze_to(-1)
+    }
+
+    /// Moves every parameter that has a gradient, and forgets the gradients.
+    ///
+    /// # Errors
+    /// When a gradient doesn't fit its parameter.
+    pub fn step(&mut self) -> Result<()> {
+        for group in &mut self.groups {
+            let h = group.hyper;
+            let rule = self.kind.rule(&h);
+            for Entry { name, param, state, decays, .. } in &mut group.entries {
+                let Some(grad) = param.take_grad() else { continue };
+                let step = Step { rule, lr: h.lr, wd: if *decays { h.wd } else { 0.0 }, decoupled: self.decoupled };
+                param.update(|p| optimizer_step(p, &grad, state, &step)).map_err(|e| e.on(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&self) {
+        for entry in self.groups.iter().flat_map(|g| &g.entries) {
+            entry.param.take_grad();
+        }
+    }
+
+    /// Forgets the averages and step counts.
+    pub fn clear_state(&mut self) {
+        for entry in self.groups.iter_mut().flat_map(|g| &mut g.entries) {
+            entry.state = State::default();
+        }
+    }
+}
