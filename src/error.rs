@@ -71,6 +71,18 @@ impl Error {
         self
     }
 
+    /// Names another item than the innermost one: the file, where the failure only saw a part of its name.
+    pub(crate) fn rather_on(mut self, item: impl fmt::Display) -> Error {
+        self.item = Some(item.to_string());
+        self
+    }
+
+    /// Adds a report of the steps before the failure, below the message.
+    pub(crate) fn after_text(mut self, text: &str) -> Error {
+        self.message = format!("{}\nUp to there:\n{text}", self.message);
+        self
+    }
+
     /// Says what the reader can do.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Error {
         self.remedy = Some(remedy.into());
@@ -87,10 +99,13 @@ impl Error {
     pub fn io(doing: &str, path: &Path, err: std::io::Error) -> Error {
         use std::io::ErrorKind as K;
         let full = matches!(err.kind(), K::StorageFull | K::QuotaExceeded);
-        let error = Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Io }, format!("cannot {doing}: {err}"))
-            .on(path.display());
+        let error =
+            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Io }, format!("cannot {doing}: {err}"))
+                .on(path.display());
         let error = match err.kind() {
-            K::StorageFull | K::QuotaExceeded => error.remedy("free some space, or choose another directory with --out"),
+            K::StorageFull | K::QuotaExceeded => {
+                error.remedy("free some space, or choose another directory with --out")
+            }
             K::PermissionDenied => error.remedy("check the permissions, or choose another place"),
             K::NotFound => error.remedy("check the spelling of the path"),
             _ => error,
