@@ -1,1 +1,13 @@
 //! Pictures: decoding, resizing, augmentation, showing.
+
+pub mod crop;
+pub mod decode;
+pub mod quickstart;
+mod resample;
+pub mod resize;
+
+pub use crop::{Crop, choose_crop, valid_crop};
+pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
+pub use quickstart::render_quickstart;
+pub use resample::resample;
+pub use resize::{PadMode, RandomResizedCrop, Resize, ResizeMethod};

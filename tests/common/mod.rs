@@ -1,0 +1,75 @@
+//! What the test files share: the recorded values and a reader for them.
+#![allow(dead_code, missing_docs)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The folder with `training/` and `data/`: `ONECYCLE_FIXTURES`, else `../shared/fixtures`, else `tests/fixtures`.
+pub fn fixtures() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
+    let places = [named, Some(root.join("../shared/fixtures")), Some(root.join("tests/fixtures"))];
+    places.into_iter().flatten().find(|p| p.is_dir()).unwrap_or_else(|| root.join("tests/fixtures"))
+}
+
+/// A recorded file, or `None` after saying that its test is skipped.
+pub fn fixture(name: &str) -> Option<PathBuf> {
+    let path = fixtures().join(name);
+    if path.is_file() {
+        return Some(path);
+    }
+    println!("skipped: {} is not there", path.display());
+    None
+}
+
+pub fn json(name: &str) -> Option<serde_json::Value> {
+    let path = fixture(name)?;
+    Some(serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+pub fn text(name: &str) -> Option<String> {
+    Some(std::fs::read_to_string(fixture(name)?).unwrap())
+}
+
+/// One tensor of a safetensors file.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Recorded {
+    pub fn f32(&self) -> Vec<f32> {
+        assert_eq!(self.dtype, "F32");
+        self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    pub fn i64(&self) -> Vec<i64> {
+        assert_eq!(self.dtype, "I64");
+        self.bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    pub fn u8(&self) -> Vec<u8> {
+        assert_eq!(self.dtype, "U8");
+        self.bytes.clone()
+    }
+}
+
+/// Names to tensors. Layout: length of the header (u64), header (JSON), bytes.
+pub fn safetensors(name: &str) -> Option<HashMap<String, Recorded>> {
+    let all = std::fs::read(fixture(name)?).unwrap();
+    let length = u64::from_le_bytes(all[..8].try_into().unwrap()) as usize;
+    let header: HashMap<String, serde_json::Value> = serde_json::from_slice(&all[8..8 + length]).unwrap();
+    let data = &all[8 + length..];
+    let numbers = |v: &serde_json::Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+    let tensor = |entry: &serde_json::Value| {
+        let range: Vec<usize> = numbers(&entry["data_offsets"]);
+        Recorded {
+            dtype: entry["dtype"].as_str().unwrap().into(),
+            shape: numbers(&entry["shape"]),
+            bytes: data[range[0]..range[1]].to_vec(),
+        }
+    };
+    Some(header.iter().filter(|(name, _)| *name != "__metadata__").map(|(n, e)| (n.clone(), tensor(e))).collect())
+}
