@@ -8,6 +8,6 @@ pub mod resize;
 
 pub use crop::{Crop, choose_crop, valid_crop};
 pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
-pub use quickstart::render_quickstart;
+pub use quickstart::{QUICKSTART_CLASSES, quickstart_picture, render_quickstart};
 pub use resample::resample;
 pub use resize::{PadMode, RandomResizedCrop, Resize, ResizeMethod};
