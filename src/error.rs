@@ -71,6 +71,18 @@ impl Error {
         self
     }
 
+    /// Names another item than the innermost one: the file, where the failure only saw a part of its name.
+    pub(crate) fn rather_on(mut self, item: impl fmt::Display) -> Error {
+        self.item = Some(item.to_string());
+        self
+    }
+
+    /// Adds a report of the steps before the failure, below the message.
+    pub(crate) fn after_text(mut self, text: &str) -> Error {
+        self.message = format!("{}\nUp to there:\n{text}", self.message);
+        self
+    }
+
     /// Says what the reader can do.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Error {
         self.remedy = Some(remedy.into());

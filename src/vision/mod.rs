@@ -1,5 +1,15 @@
 //! Pictures: decoding, resizing, augmentation, showing.
 
+pub mod crop;
+pub mod decode;
+pub mod quickstart;
+mod resample;
+pub mod resize;
 mod learner;
 
+pub use crop::{Crop, choose_crop, valid_crop};
+pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
+pub use quickstart::{QUICKSTART_CLASSES, quickstart_picture, render_quickstart};
+pub use resample::resample;
+pub use resize::{PadMode, RandomResizedCrop, Resize, ResizeMethod};
 pub use learner::resnet_groups;

@@ -1,0 +1,194 @@
+//! `DataBlock`: the description of a data set, before there is any data.
+//!
+//! A [`DataBlock`] says how to get from a folder to batches: which blocks make up a sample, how items are found, labelled,
+//! split and transformed. It holds no data and can be used on any number of folders. This is the article's, in full:
+//!
+//! ```no_run
+//! # fn main() -> onecycle::Result<()> {
+//! use onecycle::data::*;
+//! use onecycle::vision::{ImageBlock, Resize};
+//! let dblock = DataBlock::new((ImageBlock, CategoryBlock))
+//!     .get_items(get_image_files)
+//!     .get_y(using_attr(RegexLabeller::new(r"(.+)_\d+.jpg$")?, "name"))
+//!     .splitter(RandomSplitter::seed(42))
+//!     .item_tfms(Resize::new(460));
+//! print!("{}", dblock.summary("pets/images")?);
+//! let dls = dblock.bs(64).dataloaders("pets/images")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layer knows no picture format: an input block hands in something that opens a path ([`OpenPicture`]), and `vision`
+//! has the one that decodes files. Nothing is checked while the block is being described; [`DataBlock::datasets`],
+//! [`DataBlock::summary`] and [`DataBlock::dataloaders`] say what is missing.
+
+use super::category::{Categorize, CategoryBlock};
+use super::items;
+use super::label::Labeller;
+use super::loader::{DataLoaders, LoaderOptions};
+use super::split::{RandomSplitter, Splitter};
+use super::transform::{BatchTransforms, IntToFloat, IntoItemTransforms, ItemTransform, arrange};
+use super::{Datasets, Picture};
+use crate::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens the picture behind a path.
+pub trait OpenPicture: Send + Sync {
+    /// The name under which `summary` shows it.
+    fn name(&self) -> &str;
+
+    /// The decoded picture.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no picture; the error names `path`.
+    fn open(&self, path: &Path) -> Result<Picture>;
+}
+
+/// A block for the input of a sample: something that opens pictures.
+pub trait InputBlock {
+    /// How this block opens an item.
+    fn opener(self) -> Arc<dyn OpenPicture>;
+}
+
+/// A block for the target of a sample: something that turns labels into class numbers.
+pub trait TargetBlock {
+    /// How this block numbers labels.
+    fn categorize(self) -> Categorize;
+}
+
+impl TargetBlock for CategoryBlock {
+    fn categorize(self) -> Categorize {
+        Categorize::default()
+    }
+}
+
+impl TargetBlock for Categorize {
+    fn categorize(self) -> Categorize {
+        self
+    }
+}
+
+type GetItems = Arc<dyn Fn(&Path) -> Result<Vec<PathBuf>> + Send + Sync>;
+
+/// The description of a data set; see the [module](self). Cloning is cheap. fastai: `DataBlock`.
+#[derive(Clone)]
+pub struct DataBlock {
+    pub(super) opener: Arc<dyn OpenPicture>,
+    pub(super) categorize: Categorize,
+    get_items: GetItems,
+    pub(super) labeller: Option<Arc<dyn Labeller>>,
+    splitter: Arc<dyn Splitter>,
+    pub(super) item_tfms: Vec<Arc<dyn ItemTransform>>,
+    pub(super) batch_tfms: Arc<dyn BatchTransforms>,
+    pub(super) options: LoaderOptions,
+}
+
+impl DataBlock {
+    /// A block for the input and a block for the target. As in fastai the split is a random 20 % without seed until
+    /// [`DataBlock::splitter`] says otherwise; items are the folder's pictures.
+    pub fn new<I: InputBlock, T: TargetBlock>((input, target): (I, T)) -> DataBlock {
+        DataBlock {
+            opener: input.opener(),
+            categorize: target.categorize(),
+            get_items: Arc::new(items::get_image_files),
+            labeller: None,
+            splitter: Arc::new(RandomSplitter::new(0.2, None)),
+            item_tfms: Vec::new(),
+            batch_tfms: Arc::new(IntToFloat),
+            options: LoaderOptions::default(),
+        }
+    }
+
+    /// How to find the items under a path, such as [`get_image_files`](super::get_image_files).
+    pub fn get_items(mut self, get: impl Fn(&Path) -> Result<Vec<PathBuf>> + Send + Sync + 'static) -> DataBlock {
+        self.get_items = Arc::new(get);
+        self
+    }
+
+    /// How to get an item's label from its path.
+    pub fn get_y(mut self, labeller: impl Labeller + 'static) -> DataBlock {
+        self.labeller = Some(Arc::new(labeller));
+        self
+    }
+
+    /// How to divide the items into training and validation.
+    pub fn splitter(mut self, splitter: impl Splitter + 'static) -> DataBlock {
+        self.splitter = Arc::new(splitter);
+        self
+    }
+
+    /// Transforms of single pictures: one, a tuple or a `Vec`. Of several of one class the last counts; they run by
+    /// [`ItemTransform::order`].
+    pub fn item_tfms(mut self, transforms: impl IntoItemTransforms) -> DataBlock {
+        self.item_tfms = arrange(transforms.into_list());
+        self
+    }
+
+    /// Transforms of whole batches on the device.
+    pub fn batch_tfms(mut self, transforms: impl BatchTransforms + 'static) -> DataBlock {
+        self.batch_tfms = Arc::new(transforms);
+        self
+    }
+
+    /// Pictures in a training batch (64 by default), and in a validation batch unless [`DataBlock::val_bs`] differs.
+    pub fn bs(mut self, bs: usize) -> DataBlock {
+        self.options.bs = bs;
+        self
+    }
+
+    /// Pictures in a validation batch.
+    pub fn val_bs(mut self, bs: usize) -> DataBlock {
+        self.options.val_bs = Some(bs);
+        self
+    }
+
+    /// Worker threads that decode and transform pictures; 0, the default, is as many as there are cores, at most 16.
+    pub fn workers(mut self, workers: usize) -> DataBlock {
+        self.options.workers = workers;
+        self
+    }
+
+    /// The seed of the training order and of all random transforms (0 by default). The splitter has its own.
+    pub fn seed(mut self, seed: u64) -> DataBlock {
+        self.options.seed = seed;
+        self
+    }
+
+    /// Decodes every file once while the loaders are built and leaves out those that fail; see
+    /// [`DataLoaders::skipped`].
+    pub fn skip_bad(mut self, skip: bool) -> DataBlock {
+        self.options.skip_bad = skip;
+        self
+    }
+
+    /// Finds, splits and labels the items under `source`.
+    ///
+    /// # Errors
+    /// There are no items, one has no label, there are fewer than two classes, or a validation label has no training
+    /// item.
+    pub fn datasets(&self, source: impl AsRef<Path>) -> Result<Datasets> {
+        let source = source.as_ref();
+        let items = (self.get_items)(source)?;
+        if items.is_empty() {
+            return Err(Error::new(ErrorKind::Data, "no items found")
+                .on(source.display())
+                .remedy("check the path and the get_items function"));
+        }
+        let labeller = self.labeller.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Data, "the DataBlock has no labels")
+                .on("get_y")
+                .remedy("add .get_y(parent_label), or another labeller")
+        })?;
+        let splits = self.splitter.split(&items)?;
+        Datasets::new(self, source, items, splits, labeller)
+    }
+
+    /// Datasets and the loaders over them.
+    ///
+    /// # Errors
+    /// As [`DataBlock::datasets`]; also when the training set is smaller than one batch.
+    pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
+        DataLoaders::new(self.datasets(source)?, self.options.clone())
+    }
+}

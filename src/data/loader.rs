@@ -1,0 +1,340 @@
+//! Loaders: which items make up which batch of which epoch.
+//!
+//! A [`DataLoader`] knows its items, its order and its batch size; [`DataLoader::epoch`] starts the worker threads on one
+//! pass. Training loaders shuffle, differently in each epoch, and drop the last short batch (a batch of one picture
+//! would spoil batch normalisation); validation loaders keep the order and the last batch. The order of epoch 7 is a
+//! function of the seed and the number 7: it can be had without the six before, which is how a run is resumed.
+//!
+//! [`DataLoaders`] is the pair for training and validation, with the vocabulary.
+//!
+//! ```no_run
+//! # fn demo(dls: onecycle::data::DataLoaders) -> onecycle::Result<()> {
+//! let mut batches = dls.train.epoch(0);
+//! for batch in &mut batches {
+//!     let batch = batch?;
+//!     println!("{} pictures of {}x{}", batch.len(), batch.height, batch.width);
+//! }
+//! println!("waited {:.1} s for data", batches.waited().as_secs_f64());
+//! # Ok(())
+//! # }
+//! ```
+
+use super::block::OpenPicture;
+use super::datasets::Datasets;
+use super::transform::{BatchTransforms, ItemTransform, Subset, arrange};
+use super::worker::{Batches, Plan, SlabPool};
+use crate::rng::{Purpose, Rng};
+use crate::{Error, ErrorKind, Result};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What `DataBlock`'s builder says about loading.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Pictures in a training batch.
+    pub bs: usize,
+    /// Pictures in a validation batch; `bs` when `None`.
+    pub val_bs: Option<usize>,
+    /// Worker threads; 0 is as many as there are cores, at most 16.
+    pub workers: usize,
+    /// Seed of the order and of all item transforms.
+    pub seed: u64,
+    /// Decode all files once at the start and leave out those that fail.
+    pub skip_bad: bool,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> LoaderOptions {
+        LoaderOptions { bs: 64, val_bs: None, workers: 0, seed: 0, skip_bad: false }
+    }
+}
+
+/// Batches of one set, pass after pass; see the [module](self). Cloning is cheap.
+#[derive(Clone)]
+pub struct DataLoader {
+    plan: Arc<Plan>,
+    indices: Arc<Vec<usize>>,
+    pool: Arc<rayon::ThreadPool>,
+    slabs: Arc<SlabPool>,
+    bs: usize,
+    shuffle: bool,
+    drop_last: bool,
+}
+
+impl DataLoader {
+    /// A loader over files that belong to no `DataBlock`, as prediction with an exported model needs it: in order, with
+    /// the validation behaviour of `item_tfms`, keeping the last short batch. Without `targets` they are all -1.
+    /// `workers` 0 is as many as there are cores, at most 16.
+    ///
+    /// # Errors
+    /// `bs` is 0, the numbers of paths and targets differ, or threads cannot be started.
+    pub fn for_files(
+        opener: Arc<dyn OpenPicture>,
+        item_tfms: Vec<Arc<dyn ItemTransform>>,
+        paths: Vec<PathBuf>,
+        targets: Option<Vec<i64>>,
+        bs: usize,
+        workers: usize,
+    ) -> Result<DataLoader> {
+        check_bs(bs)?;
+        let n = paths.len();
+        let targets = targets.unwrap_or_else(|| vec![-1; n]);
+        if targets.len() != n {
+            return Err(Error::new(ErrorKind::Argument, format!("{} labels for {n} files", targets.len()))
+                .on("targets")
+                .remedy("give one label a file, or none at all"));
+        }
+        let item_tfms = arrange(item_tfms);
+        let plan = Plan { opener, item_tfms, subset: Subset::Valid, seed: 0, items: Arc::new(paths), targets };
+        Ok(DataLoader {
+            plan: Arc::new(plan),
+            indices: Arc::new((0..n).collect()),
+            pool: pool(workers)?,
+            slabs: Arc::default(),
+            bs,
+            shuffle: false,
+            drop_last: false,
+        })
+    }
+
+    /// Starts one pass. The worker threads begin at once, two batches ahead of the consumer.
+    pub fn epoch(&self, epoch: u64) -> Batches {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The rest of a pass, from batch `first` on: the same batches that [`DataLoader::epoch`] yields there, without
+    /// making those before.
+    pub fn epoch_from(&self, epoch: u64, first: usize) -> Batches {
+        let order: Vec<usize> = match self.shuffle {
+            true => {
+                let places = Rng::at(self.plan.seed, Purpose::Shuffle, epoch, 0).permutation(self.indices.len());
+                places.into_iter().map(|p| self.indices[p]).collect()
+            }
+            false => self.indices.to_vec(),
+        };
+        let batches = order.chunks(self.bs).take(self.len()).skip(first).map(<[usize]>::to_vec).collect();
+        Batches::new(self.plan.clone(), self.pool.clone(), self.slabs.clone(), epoch, batches)
+    }
+
+    /// Batches in a pass.
+    pub fn len(&self) -> usize {
+        match self.drop_last {
+            true => self.indices.len() / self.bs,
+            false => self.indices.len().div_ceil(self.bs),
+        }
+    }
+
+    /// Whether a pass has no batch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Items in the set, those of a dropped last batch included.
+    pub fn n_items(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Pictures in a full batch.
+    pub fn bs(&self) -> usize {
+        self.bs
+    }
+
+    /// The set's items as indices into the whole list of items: [`Batch::indices`](super::Batch::indices).
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    /// The file of the item at `index` in the whole list of items.
+    pub fn path(&self, index: usize) -> &Path {
+        &self.plan.items[index]
+    }
+
+    /// The class number of the item at `index` in the whole list of items; -1 without label.
+    pub fn target(&self, index: usize) -> i64 {
+        self.plan.targets[index]
+    }
+
+    /// Worker threads of the loader.
+    pub fn workers(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+}
+
+/// The training and the validation loader of a data set. fastai: `DataLoaders`.
+#[derive(Clone)]
+pub struct DataLoaders {
+    /// Shuffled, without the last short batch.
+    pub train: DataLoader,
+    /// In order, with the last short batch.
+    pub valid: DataLoader,
+    datasets: Datasets,
+    skipped: Vec<(PathBuf, String)>,
+}
+
+impl DataLoaders {
+    /// Loaders over `datasets`. Both share one pool of worker threads, which lives as long as they do.
+    ///
+    /// # Errors
+    /// A batch size is 0, or the training set is smaller than one batch; with `skip_bad` also when nothing is left.
+    pub fn new(mut datasets: Datasets, options: LoaderOptions) -> Result<DataLoaders> {
+        let val_bs = options.val_bs.unwrap_or(options.bs);
+        check_bs(options.bs)?;
+        check_bs(val_bs)?;
+        let pool = pool(options.workers)?;
+        let skipped = match options.skip_bad {
+            true => leave_out_bad(&mut datasets, &pool),
+            false => Vec::new(),
+        };
+        let n = datasets.len(Subset::Train);
+        if n < options.bs {
+            let left =
+                if skipped.is_empty() { String::new() } else { format!(", {} bad files left out", skipped.len()) };
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!(
+                    "This DataLoader does not contain any batches: the training set has {n} items{left}, fewer than a \
+                     batch of {}",
+                    options.bs
+                ),
+            )
+            .on(datasets.source().display())
+            .remedy(if n > 0 {
+                format!("use smaller batches, such as bs({})", (n / 2).max(1))
+            } else {
+                "add pictures".into()
+            }));
+        }
+        let items = Arc::new(datasets.items().to_vec());
+        let targets: Vec<i64> = (0..items.len()).map(|i| datasets.target(i)).collect();
+        // One set of slabs for both loaders: they are not iterated over at the same time.
+        let slabs = Arc::<SlabPool>::default();
+        let loader = |subset, bs| DataLoader {
+            plan: Arc::new(Plan {
+                opener: datasets.opener.clone(),
+                item_tfms: datasets.item_tfms.clone(),
+                subset,
+                seed: options.seed,
+                items: items.clone(),
+                targets: targets.clone(),
+            }),
+            indices: Arc::new(datasets.indices(subset).to_vec()),
+            pool: pool.clone(),
+            slabs: slabs.clone(),
+            bs,
+            shuffle: subset == Subset::Train,
+            drop_last: subset == Subset::Train,
+        };
+        let (train, valid) = (loader(Subset::Train, options.bs), loader(Subset::Valid, val_bs));
+        Ok(DataLoaders { train, valid, datasets, skipped })
+    }
+
+    /// The class names, by class number.
+    pub fn vocab(&self) -> &[String] {
+        self.datasets.vocab().names()
+    }
+
+    /// How many classes there are.
+    pub fn c(&self) -> usize {
+        self.vocab().len()
+    }
+
+    /// The items behind the loaders.
+    pub fn datasets(&self) -> &Datasets {
+        &self.datasets
+    }
+
+    /// Files that `skip_bad` left out, with the reasons. Nothing is deleted.
+    pub fn skipped(&self) -> &[(PathBuf, String)] {
+        &self.skipped
+    }
+
+    /// What opens the pictures.
+    pub fn opener(&self) -> &Arc<dyn OpenPicture> {
+        &self.datasets.opener
+    }
+
+    /// The transforms of single pictures, in running order.
+    pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
+        &self.datasets.item_tfms
+    }
+
+    /// The transforms of batches on the device.
+    pub fn batch_tfms(&self) -> &Arc<dyn BatchTransforms> {
+        &self.datasets.batch_tfms
+    }
+
+    /// Replaces the batch transforms, as a learner does when it adds the normalisation of its pretrained model.
+    pub fn set_batch_tfms(&mut self, transforms: Arc<dyn BatchTransforms>) {
+        self.datasets.batch_tfms = transforms;
+    }
+
+    /// A loader over other files with the validation behaviour of these. fastai: `dls.test_dl`.
+    ///
+    /// # Errors
+    /// A label is not in the vocabulary (the error names its file), or there are more or fewer labels than paths.
+    pub fn test_loader<S: AsRef<str>>(&self, paths: Vec<PathBuf>, labels: Option<&[S]>) -> Result<DataLoader> {
+        let targets = match labels {
+            Some(labels) => {
+                let number = |(i, l): (usize, &S)| {
+                    let target = self.datasets.vocab().target(l.as_ref());
+                    target.map_err(|e| paths.get(i).map_or_else(unpaired, |p| e.rather_on(p.display())))
+                };
+                Some(labels.iter().enumerate().map(number).collect::<Result<Vec<i64>>>()?)
+            }
+            None => None,
+        };
+        let (opener, tfms) = (self.opener().clone(), self.item_tfms().to_vec());
+        let mut loader = DataLoader::for_files(opener, tfms, paths, targets, self.valid.bs, 1)?;
+        loader.pool = self.valid.pool.clone();
+        Ok(loader)
+    }
+}
+
+fn unpaired() -> Error {
+    Error::new(ErrorKind::Argument, "more labels than files").on("labels").remedy("give one label a file")
+}
+
+fn check_bs(bs: usize) -> Result<()> {
+    match bs {
+        0 => {
+            Err(Error::new(ErrorKind::Argument, "a batch of 0 pictures").on("bs").remedy("use 1 or more; 64 is usual"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Threads of our own: a library must not seize rayon's global pool, which belongs to the program around it.
+fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = if workers == 0 { cores.min(16) } else { workers };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("onecycle-data-{i}"))
+        // Tasks catch panics themselves. Should one escape, its batch is reported as failed; without a handler rayon
+        // would abort the process.
+        .panic_handler(|_| {})
+        .build();
+    pool.map(Arc::new).map_err(|e| {
+        Error::new(ErrorKind::Io, format!("{threads} worker threads cannot be started"))
+            .on("workers")
+            .remedy("use fewer workers")
+            .caused_by(e)
+    })
+}
+
+/// Opens every file of both sets once, drops those that fail, and returns them with the reason. A failure counts only
+/// when it happens twice: a network drive that stumbles once should not cost a picture.
+fn leave_out_bad(datasets: &mut Datasets, pool: &rayon::ThreadPool) -> Vec<(PathBuf, String)> {
+    let indices = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
+    let (items, opener) = (datasets.items(), &datasets.opener);
+    let open = |i: usize| opener.open(&items[i]).map(drop);
+    let mut bad: Vec<(usize, String)> = pool.install(|| {
+        let failed = |i: usize| open(i).err().and_then(|_| open(i).err());
+        indices.par_iter().filter_map(|&i| failed(i).map(|e| (i, e.to_string()))).collect()
+    });
+    bad.sort();
+    let skipped = bad.iter().map(|(i, reason)| (items[*i].clone(), reason.clone())).collect();
+    datasets.remove(|i| bad.binary_search_by_key(&i, |(b, _)| *b).is_ok());
+    skipped
+}

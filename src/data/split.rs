@@ -1,0 +1,278 @@
+//! Which items train and which validate.
+//!
+//! A [`Splitter`] looks at the list of items and returns two lists of indices. [`RandomSplitter`] is fastai's, index for
+//! index: it runs the generator that stands behind `torch.manual_seed` and `torch.randperm` (MT19937), so that seed 42
+//! picks the same positions here and there. What it cannot match is which *file* a position names, because fastai's
+//! listing is unsorted (see [`get_image_files`](super::get_image_files)).
+//!
+//! ```
+//! # fn main() -> onecycle::Result<()> {
+//! use onecycle::data::{RandomSplitter, Splitter};
+//! let items: Vec<_> = (0..10).map(|i| format!("{i}.jpg").into()).collect();
+//! let splits = RandomSplitter::seed(42).split(&items)?;
+//! assert_eq!(splits.valid, [2, 6]);
+//! assert_eq!(splits.train, [1, 8, 4, 5, 0, 9, 3, 7]);
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+
+/// Two lists of indices into the items. An index in neither list is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Splits {
+    /// Items to train on, in the order of the training set.
+    pub train: Vec<usize>,
+    /// Items to validate on, in the order in which the validation loader yields them.
+    pub valid: Vec<usize>,
+}
+
+/// Divides items into a training and a validation set.
+pub trait Splitter: Send + Sync {
+    /// The two sets, as indices into `items`.
+    ///
+    /// # Errors
+    /// An argument of the splitter is out of range for these items.
+    fn split(&self, items: &[PathBuf]) -> Result<Splits>;
+}
+
+/// A random share for validation. fastai: `RandomSplitter(valid_pct=0.2, seed=None)`.
+///
+/// Both lists stay in permuted order: the first item of the training set is a random one.
+#[derive(Clone, Debug)]
+pub struct RandomSplitter {
+    valid_pct: f64,
+    seed: Option<u64>,
+}
+
+impl RandomSplitter {
+    /// `valid_pct` (0 to 1) of the items validate. Without a seed, every split differs.
+    pub fn new(valid_pct: f64, seed: impl Into<Option<u64>>) -> RandomSplitter {
+        RandomSplitter { valid_pct, seed: seed.into() }
+    }
+
+    /// fastai's default share of 0.2, from `seed`.
+    pub fn seed(seed: u64) -> RandomSplitter {
+        RandomSplitter::new(0.2, seed)
+    }
+}
+
+impl Splitter for RandomSplitter {
+    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+        if !(0.0..=1.0).contains(&self.valid_pct) {
+            return Err(Error::new(ErrorKind::Argument, format!("{} is no share of the items", self.valid_pct))
+                .on("valid_pct")
+                .remedy("use a number between 0 and 1, such as 0.2"));
+        }
+        let seed = self.seed.unwrap_or_else(clock_seed);
+        let mut train = torch_permutation(items.len(), seed);
+        let rest = train.split_off((self.valid_pct * items.len() as f64) as usize);
+        Ok(Splits { train: rest, valid: train })
+    }
+}
+
+fn clock_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos() as u64 ^ u64::from(std::process::id()) << 32
+}
+
+/// `torch.manual_seed(seed); torch.randperm(n)` on a CPU, for n below about 2e8.
+pub fn torch_permutation(n: usize, seed: u64) -> Vec<usize> {
+    let mut twister = Mt19937::new(seed as u32);
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in 0..n.saturating_sub(1) {
+        let z = twister.next_u32() as usize % (n - i);
+        order.swap(i, i + z);
+    }
+    order
+}
+
+/// The Mersenne twister of Matsumoto and Nishimura (1998), with its 2002 initialisation.
+struct Mt19937 {
+    state: [u32; 624],
+    used: usize,
+}
+
+impl Mt19937 {
+    fn new(seed: u32) -> Mt19937 {
+        let mut state = [seed; 624];
+        for i in 1..624 {
+            let before = state[i - 1];
+            state[i] = (before ^ before >> 30).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
+        }
+        Mt19937 { state, used: 624 }
+    }
+
+    fn next_u32(&mut self) -> u32 {
+        if self.used == 624 {
+            for i in 0..624 {
+                let y = self.state[i] & 0x8000_0000 | self.state[(i + 1) % 624] & 0x7fff_ffff;
+                let odd = if y & 1 == 1 { 0x9908_b0df } else { 0 };
+                self.state[i] = self.state[(i + 397) % 624] ^ y >> 1 ^ odd;
+            }
+            self.used = 0;
+        }
+        let mut y = self.state[self.used];
+        self.used += 1;
+        y ^= y >> 11;
+        y ^= y << 7 & 0x9d2c_5680;
+        y ^= y << 15 & 0xefc6_0000;
+        y ^ y >> 18
+    }
+}
+
+/// By the name of the grandparent folder, as in `train/pug/1.jpg`; other items are left out. fastai:
+/// `GrandparentSplitter`.
+#[derive(Clone, Debug)]
+pub struct GrandparentSplitter {
+    train: String,
+    valid: String,
+}
+
+impl GrandparentSplitter {
+    /// The names of the two folders; fastai's defaults are `train` and `valid`.
+    pub fn new(train: &str, valid: &str) -> GrandparentSplitter {
+        GrandparentSplitter { train: train.into(), valid: valid.into() }
+    }
+}
+
+impl Splitter for GrandparentSplitter {
+    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+        let inside = |name: &str| -> Result<Vec<usize>> {
+            let grandparent = |p: &Path| p.parent()?.parent()?.file_name().map(|n| n.to_os_string());
+            let found: Vec<usize> = (0..items.len())
+                .filter(|&i| grandparent(&items[i]).is_some_and(|n| n.to_str() == Some(name)))
+                .collect();
+            match found.is_empty() {
+                false => Ok(found),
+                true => Err(Error::new(ErrorKind::Data, format!("no item lies in a folder {name}/CLASS/"))
+                    .remedy("check the names given to GrandparentSplitter, or use RandomSplitter")),
+            }
+        };
+        Ok(Splits { train: inside(&self.train)?, valid: inside(&self.valid)? })
+    }
+}
+
+/// The listed items validate, in the order given; all others train. fastai: `IndexSplitter`.
+#[derive(Clone, Debug)]
+pub struct IndexSplitter {
+    valid: Vec<usize>,
+}
+
+impl IndexSplitter {
+    /// `valid`: indices into the items.
+    pub fn new(valid: impl Into<Vec<usize>>) -> IndexSplitter {
+        IndexSplitter { valid: valid.into() }
+    }
+}
+
+impl Splitter for IndexSplitter {
+    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+        let mut validates = vec![false; items.len()];
+        for &i in &self.valid {
+            *validates.get_mut(i).ok_or_else(|| {
+                Error::new(ErrorKind::Argument, format!("index {i} is out of range: there are {} items", items.len()))
+                    .on("IndexSplitter")
+                    .remedy("count from 0 in the sorted list of items")
+            })? = true;
+        }
+        Ok(Splits { train: (0..items.len()).filter(|&i| !validates[i]).collect(), valid: self.valid.clone() })
+    }
+}
+
+/// The last (or the first) share of the items validates, without shuffling. fastai: `EndSplitter`.
+#[derive(Clone, Debug)]
+pub struct EndSplitter {
+    valid_pct: f64,
+    valid_last: bool,
+}
+
+impl EndSplitter {
+    /// `valid_pct` strictly between 0 and 1; `valid_last` chooses the end.
+    pub fn new(valid_pct: f64, valid_last: bool) -> EndSplitter {
+        EndSplitter { valid_pct, valid_last }
+    }
+}
+
+impl Splitter for EndSplitter {
+    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+        if !(self.valid_pct > 0.0 && self.valid_pct < 1.0) {
+            return Err(Error::new(ErrorKind::Argument, "valid_pct must be between 0 and 1, both excluded")
+                .on("EndSplitter")
+                .remedy("use a share such as 0.2"));
+        }
+        // fastai puts everything into validation when the count comes out 0 and `valid_last` is set (`items[-0:]`); here
+        // 0 means none.
+        let n = items.len();
+        let count = (self.valid_pct * n as f64) as usize;
+        let cut = if self.valid_last { n - count } else { count };
+        let (first, last) = ((0..cut).collect(), (cut..n).collect());
+        Ok(match self.valid_last {
+            true => Splits { train: first, valid: last },
+            false => Splits { train: last, valid: first },
+        })
+    }
+}
+
+/// Items for which a function says so validate. fastai: `FuncSplitter`.
+pub struct FuncSplitter<F> {
+    validates: F,
+}
+
+impl<F: Fn(&Path) -> bool + Send + Sync> FuncSplitter<F> {
+    /// `validates`: true for the items of the validation set.
+    pub fn new(validates: F) -> FuncSplitter<F> {
+        FuncSplitter { validates }
+    }
+}
+
+impl<F: Fn(&Path) -> bool + Send + Sync> Splitter for FuncSplitter<F> {
+    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+        let (valid, train) = (0..items.len()).partition(|&i| (self.validates)(&items[i]));
+        Ok(Splits { train, valid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(names: &[&str]) -> Vec<PathBuf> {
+        names.iter().map(PathBuf::from).collect()
+    }
+
+    /// The first numbers of the reference implementation's `mt19937ar.out` use another initialisation; seed 5489 and
+    /// the 10,000th number are the C++ standard's test ([rand.predef]).
+    #[test]
+    fn twister_known_answer() {
+        let mut twister = Mt19937::new(5489);
+        let last = (0..10_000).map(|_| twister.next_u32()).last();
+        assert_eq!(last, Some(4_123_659_995));
+    }
+
+    #[test]
+    fn seeds_beyond_32_bits_wrap() {
+        assert_eq!(torch_permutation(50, (1 << 32) + 5), torch_permutation(50, 5));
+    }
+
+    #[test]
+    fn splitters() {
+        let tree = items(&["d/train/a/1", "d/valid/a/2", "d/test/a/3", "d/train/b/4"]);
+        let splits = GrandparentSplitter::new("train", "valid").split(&tree).unwrap();
+        assert_eq!(splits, Splits { train: vec![0, 3], valid: vec![1] });
+        assert!(GrandparentSplitter::new("train", "dev").split(&tree).is_err());
+        let splits = IndexSplitter::new([2, 0]).split(&tree).unwrap();
+        assert_eq!(splits, Splits { train: vec![1, 3], valid: vec![2, 0] });
+        assert!(IndexSplitter::new([4]).split(&tree).is_err());
+        let splits = EndSplitter::new(0.5, true).split(&tree).unwrap();
+        assert_eq!(splits, Splits { train: vec![0, 1], valid: vec![2, 3] });
+        let splits = EndSplitter::new(0.25, false).split(&tree).unwrap();
+        assert_eq!(splits, Splits { train: vec![1, 2, 3], valid: vec![0] });
+        let splits = FuncSplitter::new(|p: &Path| p.ends_with("4")).split(&tree).unwrap();
+        assert_eq!(splits, Splits { train: vec![0, 1, 2], valid: vec![3] });
+        assert!(RandomSplitter::new(1.5, 1).split(&tree).is_err());
+        assert!(RandomSplitter::new(f64::NAN, None).split(&tree).is_err());
+        assert_eq!(RandomSplitter::new(0.5, None).split(&tree).unwrap().valid.len(), 2);
+    }
+}
