@@ -87,10 +87,13 @@ impl Error {
     pub fn io(doing: &str, path: &Path, err: std::io::Error) -> Error {
         use std::io::ErrorKind as K;
         let full = matches!(err.kind(), K::StorageFull | K::QuotaExceeded);
-        let error = Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Io }, format!("cannot {doing}: {err}"))
-            .on(path.display());
+        let error =
+            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Io }, format!("cannot {doing}: {err}"))
+                .on(path.display());
         let error = match err.kind() {
-            K::StorageFull | K::QuotaExceeded => error.remedy("free some space, or choose another directory with --out"),
+            K::StorageFull | K::QuotaExceeded => {
+                error.remedy("free some space, or choose another directory with --out")
+            }
             K::PermissionDenied => error.remedy("check the permissions, or choose another place"),
             K::NotFound => error.remedy("check the spelling of the path"),
             _ => error,
