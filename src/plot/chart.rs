@@ -201,6 +201,8 @@ fn short(value: f64) -> String {
 impl Scale {
     fn map(self, value: f64) -> f64 {
         match self {
+            // Beyond this, the width of an axis would overflow; no loss that large says more than "diverged".
+            _ if value.abs() > 1e150 => f64::NAN,
             Scale::Linear => value,
             Scale::Log if value > 0.0 => value.log10(),
             Scale::Log => f64::NAN,
@@ -227,14 +229,13 @@ impl Axis {
             Scale::Log if low == high => (low - 0.5, high + 0.5),
             _ => (low, high),
         };
-        // Halves first: the difference of -f64::MAX and f64::MAX is infinite.
-        let margin = 0.04 * (high / 2.0 - low / 2.0) * 2.0;
+        let margin = 0.04 * (high - low);
         Axis { scale, low: low - margin, high: high + margin }
     }
 
     /// 0 at the low end, 1 at the high end.
     fn place(&self, value: f64) -> f64 {
-        (self.scale.map(value) / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0)
+        (self.scale.map(value) - self.low) / (self.high - self.low)
     }
 
     fn ticks(&self, wanted: usize) -> Vec<ticks::Tick> {

@@ -100,16 +100,16 @@ pub(super) fn layout(cell: &Captioned, lines: usize) -> Scene {
     let (width, height) = (CELL + 20.0, row_height(lines));
     let mut scene = Scene { width, height, marks: vec![] };
     let top = 12.0 + LINE * lines as f32;
-    // Titles sit on their picture, however many lines the neighbours have.
-    let first = top - 8.0 - LINE * (cell.lines.len() as f32 - 1.0);
-    for (i, (line, colour)) in cell.lines.iter().enumerate() {
-        let (text, size) = font::fit(line, TITLE, 9.5, Face::Regular, CELL + 8.0);
-        scene.text(width / 2.0, first + LINE * i as f32, text, size, Paint::Exact(*colour), Anchor::Middle);
-    }
     let (w, h) = (cell.picture.width as f32, cell.picture.height as f32);
     let scale = (CELL / w).min(CELL / h);
     let (w, h) = (w * scale, h * scale);
     let (x, y) = ((width - w) / 2.0, top + (CELL - h) / 2.0);
+    // Titles sit on their picture, however flat it is and however many lines the neighbours have.
+    let first = y - 8.0 - LINE * (cell.lines.len() as f32 - 1.0);
+    for (i, (line, colour)) in cell.lines.iter().enumerate() {
+        let (text, size) = font::fit(line, TITLE, 9.5, Face::Regular, CELL + 8.0);
+        scene.text(width / 2.0, first + LINE * i as f32, text, size, Paint::Exact(*colour), Anchor::Middle);
+    }
     scene.marks.push(Mark::Picture { x, y, w, h, picture: Arc::clone(&cell.picture) });
     scene
 }

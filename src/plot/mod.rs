@@ -51,3 +51,4 @@ pub use colour::Colour;
 pub use figure::{Figure, Panel};
 pub use grid::{Captioned, grid_shape, picture_grid};
 pub use heat::HeatMap;
+pub use report::Report;
