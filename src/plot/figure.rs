@@ -103,6 +103,26 @@ impl Figure {
         crate::fs::write_atomic(path, |w| w.write_all(&bytes))
     }
 
+    /// The figure for a page of `width` that has headings of its own: without titles, and charts one by one, so that they
+    /// stand side by side where there is room and below each other on a phone.
+    pub(super) fn for_page(&self, width: f32) -> Vec<Figure> {
+        let charts = self.panels.iter().all(|p| matches!(p, Panel::Chart(_)));
+        let size = (width / self.columns as f32, self.chart_size.1);
+        let groups = self.panels.chunks(if charts { 1 } else { self.panels.len().max(1) });
+        let part = |panels: &[Panel]| {
+            let mut panels = panels.to_vec();
+            for panel in &mut panels {
+                match panel {
+                    Panel::Chart(chart) => chart.title.clear(),
+                    Panel::Heat(map) => map.title.clear(),
+                    Panel::Picture(_) => {}
+                }
+            }
+            Figure { title: String::new(), panels, columns: self.columns, chart_size: size }
+        };
+        groups.map(part).collect()
+    }
+
     /// All panels on one page; rows are as high as their highest panel, columns as wide as their widest.
     pub(super) fn layout(&self) -> Scene {
         let lines = self.panels.iter().map(|p| if let Panel::Picture(c) = p { c.lines.len() } else { 0 });

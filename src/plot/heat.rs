@@ -44,7 +44,8 @@ impl HeatMap {
 
     pub(super) fn describe(&self) -> String {
         let of = |n: usize| if n == 1 { "1 class".to_string() } else { format!("{n} classes") };
-        format!("{}: {} against {}, {}", self.title, self.y_label, self.x_label, of(self.rows.len()))
+        let title = if self.title.is_empty() { String::new() } else { format!("{}: ", self.title) };
+        format!("{title}{} against {}, {}", self.y_label, self.x_label, of(self.rows.len()))
     }
 
     /// The map as marks; it decides its own size.
@@ -55,7 +56,8 @@ impl HeatMap {
         let rows: Vec<String> = self.rows.iter().map(shorten).collect();
         let columns: Vec<String> = self.columns.iter().map(shorten).collect();
         let widest = |ls: &[String]| ls.iter().map(|l| font::width(l, label_size, Face::Regular)).fold(0.0, f32::max);
-        let (left, top) = (16.0 + 22.0 + widest(&rows) + 8.0, 52.0);
+        let top = if self.title.is_empty() { 16.0 } else { 52.0 };
+        let left = 16.0 + 22.0 + widest(&rows) + 8.0;
         let (field_w, field_h) = (cell * columns.len() as f32, cell * rows.len() as f32);
         let title_width = 32.0 + font::width(&self.title, 15.0, Face::Bold);
         let axis_width = left + field_w / 2.0 + font::width(&self.x_label, 12.0, Face::Regular) / 2.0 + 16.0;
@@ -66,7 +68,7 @@ impl HeatMap {
         scene.bold(16.0, 27.0, &self.title, 15.0, Paint::Ink, Anchor::Start);
         let middle = top + field_h / 2.0;
         let half = font::width(&self.y_label, 12.0, Face::Regular) / 2.0;
-        scene.upwards(24.0, middle.max(44.0 + half), &self.y_label, 12.0, Paint::Muted, Anchor::Middle);
+        scene.upwards(24.0, middle.max(top - 8.0 + half), &self.y_label, 12.0, Paint::Muted, Anchor::Middle);
         scene.text(left + field_w / 2.0, height - 12.0, &self.x_label, 12.0, Paint::Muted, Anchor::Middle);
         for (i, label) in rows.iter().enumerate() {
             let y = top + cell * (i as f32 + 0.5) + 0.36 * label_size;

@@ -65,7 +65,8 @@ pub(super) fn table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
         let number = |cell: &String| cell.parse::<f64>().is_ok() || cell == "None" || is_time(cell);
         rows.iter().all(|r| r.get(column).is_some_and(number))
     };
-    let class = |column| if numeric(column) { " class=\"n\"" } else { "" };
+    // The first column names its row, even where the name is a number.
+    let class = |column| if column > 0 && numeric(column) { " class=\"n\"" } else { "" };
     *out += "<div class=\"scroll\"><table>\n";
     if !header.is_empty() {
         *out += "<thead><tr>";
@@ -91,6 +92,10 @@ fn is_time(cell: &str) -> bool {
 }
 
 pub(super) fn class_table(out: &mut String, rows: &[ClassRow]) {
+    if rows.is_empty() {
+        Tag("p").class("none").text(out, "none");
+        return;
+    }
     *out += "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">class</th><th scope=\"col\" class=\"n\">pictures</th>\
              <th scope=\"col\" class=\"n\">precision</th><th scope=\"col\" class=\"n\">recall</th>\
              <th scope=\"col\" class=\"bar\"></th><th scope=\"col\" class=\"n\">f1</th></tr></thead>\n<tbody>\n";

@@ -24,6 +24,9 @@ use crate::Result;
 use html::Tag;
 use std::path::Path;
 
+/// The width of a section's content on a wide screen, in pixels.
+const PAGE_WIDTH: f32 = 838.0;
+
 /// How one class fared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassRow {
@@ -142,8 +145,11 @@ impl Report {
     /// A section with a figure.
     pub fn figure(mut self, heading: &str, caption: &str, figure: &Figure) -> Report {
         self.open(heading, caption);
-        self.body += "<div class=\"figure\">";
-        self.body += &figure.to_svg();
+        let parts = figure.for_page(PAGE_WIDTH);
+        // The matrix of 120 classes would be unreadable at the page's width: it keeps its own and scrolls.
+        let wide = parts.iter().any(|part| part.layout().width > 1.25 * PAGE_WIDTH);
+        self.body += if wide { "<div class=\"figure wide\">" } else { "<div class=\"figure\">" };
+        parts.iter().for_each(|part| self.body += &part.to_svg());
         self.body += "</div>\n";
         self.close()
     }
