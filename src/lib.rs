@@ -1,6 +1,8 @@
 //! Chapter 5 of fastai as one Rust crate.
 #![deny(missing_docs)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod data;
 mod error;
 pub mod fs;

@@ -81,7 +81,7 @@ fn counts(n: usize) -> Vec<Vec<usize>> {
     let cell = |i: usize, j: usize| match (i, j) {
         _ if i == j => 30 + (i * 7) % 12,
         _ if (i * 31 + j * 17).is_multiple_of(23) => 1 + (i + j) % 4,
-        _ if i + 1 == j && i % 5 == 0 => 14,
+        _ if i + 1 == j && i.is_multiple_of(5) => 14,
         _ => 0,
     };
     (0..n).map(|i| (0..n).map(|j| cell(i, j)).collect()).collect()

@@ -81,8 +81,8 @@ const BLUES: [Colour; 9] = [
 
 /// The colour of `t` in 0..1 on the map "Blues".
 pub(super) fn blues(t: f64) -> Colour {
-    // `max` and `min` drop a NaN, where `clamp` would keep it.
-    let at = t.max(0.0).min(1.0) * (BLUES.len() - 1) as f64;
+    let t = if t.is_nan() { 0.0 } else { t.clamp(0.0, 1.0) };
+    let at = t * (BLUES.len() - 1) as f64;
     let low = (at as usize).min(BLUES.len() - 2);
     mix(BLUES[low], BLUES[low + 1], at - low as f64)
 }

@@ -22,7 +22,7 @@ pub(super) fn linear(low: f64, high: f64, wanted: usize) -> Vec<Tick> {
 
 /// `value` with the digits that a step of `step` needs.
 fn number(value: f64, step: f64, largest: f64) -> String {
-    if largest >= 1e7 || largest < 1e-3 {
+    if !(1e-3..1e7).contains(&largest) {
         let text = format!("{value:e}");
         // 3.0000000000000004e-7: as many digits as the step distinguishes.
         let digits = (largest.log10().floor() - step.log10().floor()).max(0.0) as usize + 1;
