@@ -28,10 +28,10 @@ pub struct Cli {
     #[command(flatten)]
     pub common: CommonFlags,
     /// Say nothing but results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "General")]
     pub quiet: bool,
-    /// Say more; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "General")]
     pub verbose: u8,
     /// What to do; `quickstart` when nothing is said.
     #[command(subcommand)]
@@ -96,6 +96,7 @@ pub enum LabelRule {
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "General")]
 pub struct CommonFlags {
     /// Random seed; several, separated by commas, make as many runs [default: 42]
     #[arg(long, global = true, value_name = "N,..", value_delimiter = ',')]

@@ -85,6 +85,11 @@ impl Figure {
         raster::render(&self.layout(), scale)
     }
 
+    /// Shows the figure in an evcxr notebook, which finds this method by its name.
+    pub fn evcxr_display(&self) {
+        println!("EVCXR_BEGIN_CONTENT image/svg+xml\n{}\nEVCXR_END_CONTENT", self.to_svg());
+    }
+
     /// Writes `path` as its extension says: `.png` (at scale 2) or `.svg`.
     ///
     /// # Errors
@@ -103,11 +108,16 @@ impl Figure {
         crate::fs::write_atomic(path, |w| w.write_all(&bytes))
     }
 
+    /// Whether it is as wide as one likes.
+    pub(super) fn is_charts(&self) -> bool {
+        self.panels.iter().all(|p| matches!(p, Panel::Chart(_)))
+    }
+
     /// The figure for a page of `width` that has headings of its own: without titles, and charts one by one, so that they
     /// stand side by side where there is room and below each other on a phone.
     pub(super) fn for_page(&self, width: f32) -> Vec<Figure> {
-        let charts = self.panels.iter().all(|p| matches!(p, Panel::Chart(_)));
-        let size = (width / self.columns as f32, self.chart_size.1);
+        let charts = self.is_charts();
+        let size = (width / self.columns as f32, self.chart_size.1.min(width));
         let groups = self.panels.chunks(if charts { 1 } else { self.panels.len().max(1) });
         let part = |panels: &[Panel]| {
             let mut panels = panels.to_vec();

@@ -2,7 +2,8 @@
 //!
 //! It has to be readable for 2 classes and for 120, so the cells decide about everything else: between 9 and 64 pixels,
 //! text that shrinks with them, and numbers only where they fit. With more than 15 classes zeros are left out
-//! (nearly all of the 14,400 cells of 120 classes), and the picture grows instead of the text vanishing.
+//! (nearly all of the 14,400 cells of 120 classes), and the picture grows instead of the text vanishing. Colours are shares of
+//! the maximum, as fastai's; of cells too small for numbers, their roots.
 
 use super::colour::Paint;
 use super::font::{self, Face};
@@ -84,10 +85,16 @@ impl HeatMap {
 
     fn cells(&self, scene: &mut Scene, cell: f32, left: f32, top: f32) {
         let largest = self.largest();
-        let share = |v: f64| if largest > 0.0 && v.is_finite() { v / largest } else { 0.0 };
         let longest = format!("{largest:.0$}", self.decimals);
         let fitting = 12.0 * (cell * 0.8 / font::width(&longest, 12.0, Face::Regular)).min(1.2);
         let size = fitting.min(cell * 0.5);
+        let numbers = size >= 5.0;
+        // Where no number tells 1 from 0, the colour has to: 1 of 41 is 2 % of the way to dark blue, its root 16 %.
+        let share = |v: f64| match largest > 0.0 && v.is_finite() {
+            true if numbers => v / largest,
+            true => (v / largest).max(0.0).sqrt(),
+            false => 0.0,
+        };
         let zeros = self.rows.len() <= 15;
         let (w, h) = (cell * self.columns.len() as f32, cell * self.rows.len() as f32);
         // The empty field is one rectangle; only what differs from nothing gets its own (120 classes: 200 instead of
@@ -102,7 +109,7 @@ impl HeatMap {
                 if t > 0.0 {
                     scene.rect(x + gap / 2.0, y + gap / 2.0, cell - gap, cell - gap, Paint::Heat(t));
                 }
-                if size >= 5.0 && value.is_finite() && (zeros || value != 0.0) {
+                if numbers && value.is_finite() && (zeros || value != 0.0) {
                     let text = format!("{value:.0$}", self.decimals);
                     let (x, y) = (x + cell / 2.0, y + cell / 2.0 + 0.365 * size);
                     scene.text(x, y, text, size, Paint::OnHeat(t), Anchor::Middle);

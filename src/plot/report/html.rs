@@ -3,7 +3,7 @@
 use super::ClassRow;
 use crate::plot::colour::{Colour, HEAT_STEPS, Paint, SERIES, mix};
 use crate::plot::svg::escape;
-use crate::plot::{Captioned, base64, grid, raster};
+use crate::plot::{Captioned, Figure, base64, grid, raster};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -54,6 +54,12 @@ pub(super) fn page(title: &str, subtitle: &str, language: &str, headlines: &[[St
     }
     out += body;
     out + "</main>\n</body>\n</html>\n"
+}
+
+pub(super) fn figure(out: &mut String, class: &str, parts: &[Figure]) {
+    *out += &format!("<div class=\"{class}\">");
+    parts.iter().for_each(|part| *out += &part.to_svg());
+    *out += "</div>\n";
 }
 
 pub(super) fn table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
