@@ -312,6 +312,7 @@ fn samples() {
     for n in [2, 8, 37, 120] {
         let figure = plot::confusion_matrix(&names(n), &counts(n), false).unwrap();
         figure.save(dir.join(format!("confusion_{n}.png"))).unwrap();
+        figure.save(dir.join(format!("confusion_{n}.svg"))).unwrap();
     }
     let shapes = [(224, 224), (300, 200), (120, 260)];
     let pictures = (0..9).map(|i| picture(shapes[i % 3].0, shapes[i % 3].1, i));

@@ -3,6 +3,7 @@
 use super::scene::{Anchor, Scene};
 use super::{Captioned, Chart, HeatMap, colour::Paint, font, grid, raster, svg};
 use crate::{Error, ErrorKind, Result};
+use std::io::Write;
 use std::path::Path;
 
 /// What one place of a figure's grid shows.
@@ -87,7 +88,8 @@ impl Figure {
 
     /// Shows the figure in an evcxr notebook, which finds this method by its name.
     pub fn evcxr_display(&self) {
-        println!("EVCXR_BEGIN_CONTENT image/svg+xml\n{}\nEVCXR_END_CONTENT", self.to_svg());
+        // A notebook that has closed its end has nothing to be told.
+        let _ = writeln!(std::io::stdout(), "EVCXR_BEGIN_CONTENT image/svg+xml\n{}\nEVCXR_END_CONTENT", self.to_svg());
     }
 
     /// Writes `path` as its extension says: `.png` (at scale 2) or `.svg`.
