@@ -163,7 +163,7 @@ pub struct TrainFlags {
     #[arg(long, value_name = "FILE.toml")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// Where the run's files go [default: runs/<name of the folder>]
+    /// Where the run's files go [default: runs/NAME, as the folder is called]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Write into the run directory even if it exists
