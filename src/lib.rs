@@ -2,6 +2,8 @@
 #![deny(missing_docs)]
 
 pub mod autograd;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod data;
 pub mod device;
 mod error;

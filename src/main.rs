@@ -1,3 +1,5 @@
-//! The `onecycle` program.
+//! The `onecycle` program; everything is in [`onecycle::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    onecycle::cli::main()
+}

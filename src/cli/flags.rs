@@ -1,0 +1,287 @@
+//! The flags, their names and their help.
+//!
+//! Every value is optional here: whether it was given decides if the configuration file or the default speaks
+//! ([`settings`](super::settings) asks them in that order). One struct serves clap and the file alike, so that a flag and
+//! its key cannot drift apart: `--valid-pct 0.2` is `valid-pct = 0.2`.
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "onecycle", version, styles = STYLES, max_term_width = 100)]
+#[command(about = "Trains image classifiers: chapter 5 of fastai, from DataBlock down to hand-written kernels")]
+#[command(after_help = "Examples:
+  onecycle                                     make pictures, train on them, write a report
+  onecycle train pets/ --label-re '(.+)_\\d+.jpg$'
+  onecycle predict runs/pets/model.safetensors cat.jpg")]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub common: CommonFlags,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "General")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "General")]
+    pub verbose: u8,
+    /// What to do; `quickstart` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make pictures, train on them, print the table, write report, plots and model
+    #[command(after_help = "Example:\n  onecycle quickstart --out runs/first --epochs 3")]
+    Quickstart(QuickstartFlags),
+    /// Train on a folder of pictures
+    #[command(after_help = "Examples:
+  onecycle train flowers/                          one folder per class, a fifth held back for validation
+  onecycle train imagenette/ --train train --valid val --epochs 5
+  onecycle train pets/ --label-re '(.+)_\\d+.jpg$'  the class is in the file name
+  onecycle train --config runs/pets/settings.toml --out runs/again")]
+    Train(TrainFlags),
+    /// Measure a model on a folder: loss, error rate, classes
+    #[command(after_help = "Example:\n  onecycle evaluate runs/pets/model.safetensors pets-test/ --json")]
+    Evaluate(EvaluateFlags),
+    /// Label pictures
+    #[command(after_help = "Example:\n  onecycle predict runs/pets/model.safetensors *.jpg")]
+    Predict(PredictFlags),
+    /// Show a training batch as the network would see it
+    #[command(after_help = "Example:\n  onecycle show-batch pets/ --label-re '(.+)_\\d+.jpg$' --unique")]
+    ShowBatch(ShowBatchFlags),
+    /// Print a network's layers, shapes and parameters
+    #[command(after_help = "Example:\n  onecycle summary --arch resnet34 --classes 37")]
+    Summary(SummaryFlags),
+}
+
+impl Default for Command {
+    fn default() -> Command {
+        Command::Quickstart(QuickstartFlags::default())
+    }
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// A GPU where there is one, else the CPU
+    #[default]
+    Auto,
+    /// The CPU
+    Cpu,
+}
+
+/// Where labels come from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelRule {
+    /// The name of the folder that a picture lies in
+    #[default]
+    Parent,
+    /// The first group of --label-re, searched in the file's name
+    Re,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "General")]
+pub struct CommonFlags {
+    /// Random seed; several, separated by commas, make as many runs [default: 42]
+    #[arg(long, global = true, value_name = "N,..", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub seed: Vec<u64>,
+    /// Where to compute [default: auto]
+    #[arg(long, global = true, value_enum)]
+    pub device: Option<Device>,
+    /// Threads that compute [default: one for each processor]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Flags about pictures and labels.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Data")]
+pub struct DataFlags {
+    /// Where labels come from [default: parent]
+    #[arg(long, value_enum)]
+    pub label: Option<LabelRule>,
+    /// Regular expression whose first group is the label; implies --label re
+    #[arg(long, value_name = "RE")]
+    pub label_re: Option<String>,
+    /// Name of the folder that holds the training pictures
+    #[arg(long, value_name = "NAME")]
+    pub train: Option<String>,
+    /// Name of the folder that holds the validation pictures
+    #[arg(long, value_name = "NAME")]
+    pub valid: Option<String>,
+    /// Share of pictures held back for validation [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    pub valid_pct: Option<f64>,
+    /// Size to which each picture is cropped on the CPU [default: 460]
+    #[arg(long, value_name = "PIXELS")]
+    pub item_size: Option<usize>,
+    /// Size that the network sees, after augmentation [default: 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Smallest share of a picture's area that augmentation keeps [default: 0.75]
+    #[arg(long, value_name = "SHARE")]
+    pub min_scale: Option<f64>,
+    /// Pictures in a batch [default: 64]
+    #[arg(long, value_name = "N")]
+    pub bs: Option<usize>,
+    /// Pictures in a validation batch [default: as --bs]
+    #[arg(long, value_name = "N")]
+    pub val_bs: Option<usize>,
+    /// Threads that load pictures [default: one for each processor, at most 16]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Leave out pictures that cannot be read, instead of stopping
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub skip_bad: Option<bool>,
+}
+
+/// Flags of `train`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct TrainFlags {
+    /// The folder with the pictures
+    pub dir: Option<PathBuf>,
+    /// Read settings from a TOML file; flags win over it
+    #[arg(long, value_name = "FILE.toml")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Where the run's files go [default: runs/NAME, as the folder is called]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write into the run directory even if it exists
+    #[arg(long)]
+    #[serde(skip)]
+    pub overwrite: bool,
+    /// Pictures and labels.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataFlags,
+    /// Architecture: resnet18, resnet34, resnet50, resnet101, resnet152 [default: resnet34]
+    #[arg(long, value_name = "NAME", help_heading = "Model and schedule")]
+    pub arch: Option<String>,
+    /// Times that training goes through all pictures [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Model and schedule")]
+    pub epochs: Option<usize>,
+    /// Highest learning rate of the one-cycle schedule [default: 1e-2]
+    #[arg(long, value_name = "RATE", help_heading = "Model and schedule")]
+    pub lr: Option<f64>,
+    /// Highest learning rates from the first layers to the last, such as 1e-6..1e-4
+    #[arg(long, value_name = "LOW..HIGH", conflicts_with = "lr", help_heading = "Model and schedule")]
+    pub lr_slice: Option<String>,
+    /// Weight decay [default: 0.01]
+    #[arg(long, value_name = "WD", help_heading = "Model and schedule")]
+    pub wd: Option<f64>,
+}
+
+/// Flags of `quickstart`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct QuickstartFlags {
+    /// Where the run's files go [default: runs/quickstart]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write into the run directory even if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Times that training goes through all pictures [default: what the quickstart is made for]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+}
+
+/// Flags of `evaluate`.
+#[derive(Args, Clone, Debug)]
+pub struct EvaluateFlags {
+    /// The model file
+    pub model: PathBuf,
+    /// The folder with the pictures
+    pub dir: PathBuf,
+    /// Pictures in a batch [default: 64]
+    #[arg(long, value_name = "N")]
+    pub bs: Option<usize>,
+    /// Print one JSON object: error_rate, loss, n
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `predict`.
+#[derive(Args, Clone, Debug)]
+pub struct PredictFlags {
+    /// The model file
+    pub model: PathBuf,
+    /// Pictures to label
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object a line: file, label, probabilities
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `show-batch`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ShowBatchFlags {
+    /// The folder with the pictures
+    pub dir: PathBuf,
+    /// The picture to write
+    #[arg(long, value_name = "FILE.png", default_value = "batch.png")]
+    pub out: PathBuf,
+    /// Show one picture in all its augmentations
+    #[arg(long)]
+    pub unique: bool,
+    /// Pictures to show, at most
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub max_n: usize,
+    /// Pictures and labels.
+    #[command(flatten)]
+    pub data: DataFlags,
+}
+
+/// Flags of `summary`.
+#[derive(Args, Clone, Debug)]
+pub struct SummaryFlags {
+    /// Architecture: resnet18, resnet34, resnet50, resnet101, resnet152
+    #[arg(long, value_name = "NAME", default_value = "resnet34")]
+    pub arch: String,
+    /// Classes to tell apart
+    #[arg(long, value_name = "N", default_value_t = 37)]
+    pub classes: usize,
+    /// Size of a picture
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub size: usize,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub bs: usize,
+    /// As it is with all but the last group frozen
+    #[arg(long)]
+    pub frozen: bool,
+}
+
+/// `seed = 42` and `seed = [0, 1, 2]` alike.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "`seed` takes whole numbers, such as 42 or [0, 1, 2]")]
+    enum Seeds {
+        One(u64),
+        Many(Vec<u64>),
+    }
+    Ok(match Seeds::deserialize(from)? {
+        Seeds::One(seed) => vec![seed],
+        Seeds::Many(seeds) => seeds,
+    })
+}

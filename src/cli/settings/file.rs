@@ -1,0 +1,117 @@
+//! `--config FILE.toml`: the flags' long names as keys, under no table.
+
+use crate::cli::flags::{CommonFlags, LabelRule, TrainFlags};
+use crate::{Error, ErrorKind, Result};
+use clap::Args;
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(flatten)]
+    train: TrainFlags,
+    #[serde(flatten)]
+    common: CommonFlags,
+}
+
+/// Fills what the command line left open from the file.
+pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path) -> Result<(TrainFlags, CommonFlags)> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the settings", path, e))?;
+    let file = parse(&text).map_err(|e| e.on(path.display()))?;
+    // The two ways to give a rate exclude each other: one on the command line takes both out of the file.
+    if flags.lr.is_none() && flags.lr_slice.is_none() {
+        (flags.lr, flags.lr_slice) = (file.train.lr, file.train.lr_slice);
+    }
+    // So do the two ways to split: folders in the file would make `--valid-pct` a flag without effect.
+    let splits = flags.data.valid_pct.is_some();
+    let mut data = file.train.data;
+    if splits {
+        (data.train, data.valid) = (None, None);
+    }
+    // And `--label parent` means it, whatever expression the file has.
+    if flags.data.label == Some(LabelRule::Parent) {
+        data.label_re = None;
+    }
+    macro_rules! fill {
+        ($into:expr, $from:expr; $($field:ident)*) => { $($into.$field = $into.$field.take().or($from.$field);)* };
+    }
+    fill!(flags, file.train; dir out arch epochs wd);
+    if flags.data.label_re.is_some() {
+        data.label = None;
+    }
+    fill!(flags.data, data; label label_re train valid valid_pct item_size size min_scale bs val_bs workers skip_bad);
+    fill!(common, file.common; device threads);
+    if common.seed.is_empty() {
+        common.seed = file.common.seed;
+    }
+    Ok((flags, common))
+}
+
+fn parse(text: &str) -> Result<File> {
+    let malformed = |e: toml::de::Error| {
+        let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+        let place = line.map(|l| format!("line {l}: ")).unwrap_or_default();
+        Error::new(ErrorKind::Argument, format!("{place}{}", e.message().replace('\n', " "))).caused_by(e)
+    };
+    let table: toml::Table = toml::from_str(text).map_err(malformed)?;
+    let known = keys();
+    if let Some(unknown) = table.keys().find(|key| !known.contains(key)) {
+        let near = known.iter().min_by_key(|k| distance(k, unknown)).filter(|k| distance(k, unknown) <= 2);
+        let remedy = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the keys are {}", known.join(", ")),
+        };
+        return Err(Error::new(ErrorKind::Argument, format!("unknown key `{unknown}`")).remedy(remedy));
+    }
+    table.try_into().map_err(malformed)
+}
+
+/// What a file may hold: all flags of `train` but those that are about the file or the moment.
+fn keys() -> Vec<String> {
+    let command = CommonFlags::augment_args(TrainFlags::augment_args(clap::Command::new("train")));
+    let names = command.get_arguments().map(|a| a.get_long().map_or_else(|| a.get_id().to_string(), String::from));
+    names.filter(|name| !["config", "overwrite"].contains(&name.as_str())).collect()
+}
+
+/// Levenshtein's distance: letters to insert, delete or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        // A key of `keys` that `File` does not know would be accepted and ignored.
+        let text = "dir='d'\nout='o'\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
+                    min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\nskip-bad=true\narch='a'\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
+                    seed=[7]\ndevice='cpu'\nthreads=8\n";
+        let table: toml::Table = toml::from_str(text).unwrap();
+        let mut known = keys();
+        known.sort();
+        assert_eq!(known, table.keys().cloned().collect::<Vec<_>>());
+        let File { train, common } = parse(text).unwrap();
+        let shown = format!("{train:?} {common:?}");
+        assert_eq!(shown.matches("None").count(), 1, "all but config: {shown}");
+        assert_eq!(common.seed, [7]);
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("epochs", "epoch"), 1);
+        assert_eq!(distance("lr", "wd"), 2);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}
