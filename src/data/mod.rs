@@ -13,8 +13,8 @@
 //! | hold | `datasets.rs` | [`Datasets`]: what a description makes of a folder |
 //! | batch | `loader.rs`, `worker.rs` | [`DataLoaders`]: worker threads, order, prefetch |
 //!
-//! The module knows no picture format and no tensor: something above it opens files ([`OpenPicture`]), and something above
-//! it carries a [`Batch`] to a device.
+//! The module knows no picture format: something above it opens files ([`OpenPicture`]), and something above it carries a
+//! [`Batch`] to a device.
 
 pub mod block;
 pub mod category;
@@ -37,5 +37,5 @@ pub use label::{Labeller, RegexLabeller, parent_label, using_attr};
 pub use loader::{DataLoader, DataLoaders, LoaderOptions};
 pub use picture::Picture;
 pub use split::{EndSplitter, FuncSplitter, GrandparentSplitter, IndexSplitter, RandomSplitter, Splits, Splitter};
-pub use transform::{BatchTransforms, IntToFloat, IntoItemTransforms, ItemTransform, Stage, Subset};
+pub use transform::{BatchDraws, BatchTransforms, IntToFloat, IntoItemTransforms, ItemTransform, Stage, Subset};
 pub use worker::{Batch, Batches, Slab};

@@ -43,8 +43,9 @@
 //! ```
 
 use super::Picture;
-use crate::Result;
+use crate::ops::augment::{Augment, Statistics, augment};
 use crate::rng::Rng;
+use crate::{DType, Result, Tensor};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -107,8 +108,32 @@ pub trait BatchTransforms: Send + Sync + Debug {
     /// The named steps in running order for a batch of `input` = (height, width), beginning with `IntToFloatTensor`.
     fn stages(&self, input: (usize, usize)) -> Vec<Stage>;
 
+    /// A batch of bytes `[N, H, W, 3]` as the floats `[N, h, w, 3]` that the model sees. Random changes act on the training
+    /// subset only, and draw from the addresses that `draws` names.
+    ///
+    /// # Errors
+    /// `bytes` is no such batch.
+    fn apply(&self, bytes: &Tensor, subset: Subset, draws: &BatchDraws<'_>, dtype: DType) -> Result<Tensor>;
+
+    /// Height and width after all steps.
+    fn output_size(&self, input: (usize, usize)) -> (usize, usize);
+
+    /// The statistics of the final normalisation, if there is one: showing a batch undoes it.
+    fn statistics(&self) -> Option<Statistics>;
+
     /// The settings as JSON: kept in an exported model.
     fn settings(&self) -> serde_json::Value;
+}
+
+/// The addresses of a batch's random numbers: [`Rng::at`]`(seed, Purpose::BatchTransform, epoch, item)`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchDraws<'a> {
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch.
+    pub epoch: u64,
+    /// Each picture's index in the whole list of items.
+    pub items: &'a [usize],
 }
 
 /// Bytes to floats in 0..1 and nothing else: what an `ImageBlock` brings along, and the first stage of all others.
@@ -123,6 +148,18 @@ impl IntToFloat {
 impl BatchTransforms for IntToFloat {
     fn stages(&self, (height, width): (usize, usize)) -> Vec<Stage> {
         vec![Stage { description: IntToFloat::DESCRIPTION.into(), height, width }]
+    }
+
+    fn apply(&self, bytes: &Tensor, _: Subset, _: &BatchDraws<'_>, dtype: DType) -> Result<Tensor> {
+        augment(bytes, &Augment::default(), dtype)
+    }
+
+    fn output_size(&self, input: (usize, usize)) -> (usize, usize) {
+        input
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        None
     }
 
     fn settings(&self) -> serde_json::Value {

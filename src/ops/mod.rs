@@ -10,6 +10,7 @@
 //! [`optimizer_step`].
 
 pub mod add;
+pub mod augment;
 pub mod batch_norm;
 pub mod concat_pool;
 pub mod conv2d;
@@ -22,6 +23,7 @@ pub mod optimizer_step;
 pub mod relu;
 
 pub use add::add;
+pub use augment::augment;
 pub use batch_norm::batch_norm;
 pub use concat_pool::concat_pool;
 pub use conv2d::conv2d;

@@ -1,5 +1,6 @@
 //! Pictures: decoding, resizing, augmentation, showing.
 
+pub mod augment;
 pub mod crop;
 pub mod decode;
 pub mod quickstart;
@@ -7,6 +8,7 @@ mod resample;
 pub mod resize;
 mod learner;
 
+pub use augment::{AugTransforms, aug_transforms};
 pub use crop::{Crop, choose_crop, valid_crop};
 pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
 pub use quickstart::{QUICKSTART_CLASSES, quickstart_picture, render_quickstart};
