@@ -119,7 +119,7 @@ fn what_is_no_picture_is_an_error_that_names_the_file() {
         ("ü.tif", tiff, "TIFF, a format not built in"),
         ("new.avif", avif, "AVIF, a format not built in"),
         ("drawing.svg", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(), "SVG, a format not built in"),
-        ("noise.bin.jpg", (0..5000u32).map(|i| (i * i >> 3) as u8 | 1).collect(), "not a picture"),
+        ("noise.bin.jpg", (0..5000u32).map(|i| ((i * i) >> 3) as u8 | 1).collect(), "not a picture"),
     ];
     for (name, bytes, expected) in cases {
         let path = dir.path().join(name);
@@ -145,7 +145,7 @@ fn an_unreadable_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret.jpg");
     std::fs::write(&path, jpeg()).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     match open(&path, &DecodeOptions::default()) {
         Ok(_) => println!("skipped: this user may read everything"),
         Err(e) => assert!(e.kind() == ErrorKind::Io && e.to_string().contains("secret.jpg"), "{e}"),

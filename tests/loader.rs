@@ -35,7 +35,7 @@ impl OpenPicture for Drawn {
         }
         let hash = name.bytes().fold(7usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let (width, height) = (20 + hash % 13, 20 + hash / 13 % 11);
-        let rgb = (0..width * height * 3).map(|i| (i * hash >> 3) as u8).collect();
+        let rgb = (0..width * height * 3).map(|i| ((i * hash) >> 3) as u8).collect();
         Ok(Picture { width, height, rgb })
     }
 }

@@ -22,7 +22,7 @@
 use super::block::OpenPicture;
 use super::datasets::Datasets;
 use super::transform::{BatchTransforms, ItemTransform, Subset, arrange};
-use super::worker::{Batches, Plan, SlabPool};
+use super::worker::{self, Batches, Plan, SlabPool};
 use crate::rng::{Purpose, Rng};
 use crate::{Error, ErrorKind, Result};
 use rayon::prelude::*;
@@ -328,10 +328,10 @@ fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
 fn leave_out_bad(datasets: &mut Datasets, pool: &rayon::ThreadPool) -> Vec<(PathBuf, String)> {
     let indices = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
     let (items, opener) = (datasets.items(), &datasets.opener);
-    let open = |i: usize| opener.open(&items[i]).map(drop);
+    let failure = |i: usize| worker::guarded(&items[i], || opener.open(&items[i])).err();
     let mut bad: Vec<(usize, String)> = pool.install(|| {
-        let failed = |i: usize| open(i).err().and_then(|_| open(i).err());
-        indices.par_iter().filter_map(|&i| failed(i).map(|e| (i, e.to_string()))).collect()
+        let twice = |i: usize| failure(i).and_then(|_| failure(i));
+        indices.par_iter().filter_map(|&i| twice(i).map(|e| (i, e.to_string()))).collect()
     });
     bad.sort();
     let skipped = bad.iter().map(|(i, reason)| (items[*i].clone(), reason.clone())).collect();

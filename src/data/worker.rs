@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -190,17 +190,11 @@ impl Job {
     fn make(&self, place: usize) -> Result<super::Picture> {
         let (plan, index) = (&self.plan, self.indices[place]);
         let path = &plan.items[index];
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        guarded(path, || {
             let picture = plan.opener.open(path)?;
             let mut rng = Rng::at(plan.seed, Purpose::ItemTransform, self.epoch, index as u64);
             transform::run(&plan.item_tfms, picture, plan.subset, &mut rng)
-        }));
-        match made {
-            Ok(result) => result.map_err(|e| e.on(path.display())),
-            Err(panic) => Err(Error::new(ErrorKind::Data, format!("a worker panicked: {}", panic_text(&*panic)))
-                .on(path.display())
-                .remedy("this is a fault of the decoder or of an item transform, not of the file: report it")),
-        }
+        })
     }
 
     /// Copies a picture to its place while it is still in the cache. The lock that the caller holds is taken for the
@@ -251,6 +245,16 @@ impl Progress {
 pub(super) fn collate_text(shapes: &[(usize, usize)]) -> String {
     let list: Vec<String> = shapes.iter().map(|(h, w)| format!("torch.Size([3, {h}, {w}])")).collect();
     format!("Could not collate the 0-th members of your tuples because got the following shapes\n{}", list.join(","))
+}
+
+/// Runs `work` on the file at `path`; a panic becomes an error, and every error names the file.
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|e| e.on(path.display())),
+        Err(panic) => Err(Error::new(ErrorKind::Data, format!("a worker panicked: {}", panic_text(&*panic)))
+            .on(path.display())
+            .remedy("this is a fault of the decoder or of an item transform, not of the file: report it")),
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

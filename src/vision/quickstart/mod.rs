@@ -5,8 +5,8 @@
 //! class, so colour gives nothing away; size, place, rotation, aspect, light, blur and sensor noise vary; other shapes lie
 //! around; some classes share parts (a mushroom and an umbrella are both domes on a stick).
 //!
-//! The set is a function of the seed: the same seed gives the same bytes. Files are named `umbrella_12.jpg`, for the
-//! article's regular expression. Rendering takes a few seconds on two cores and is done once: a marker written last says
+//! The set is a function of the seed: the same seed gives the same bytes on the same platform (elsewhere a sine may round
+//! differently). Files are named `umbrella_12.jpg`, for the article's regular expression. Rendering takes a few seconds on two cores and is done once: a marker written last says
 //! that the folder is complete, and a folder without it is drawn again.
 //!
 //! `shapes.rs` describes the objects as signed distances, `scene.rs` paints them.

@@ -8,7 +8,7 @@ type Rgb = [f32; 3]; // 0..1
 
 /// A picture of an object of `class`; everything else is drawn from `rng`.
 pub fn paint(class: usize, rng: &mut Rng) -> Picture {
-    let side = rng.range(190.0, 380.0);
+    let side = rng.range(175.0, 355.0);
     let aspect = rng.range(0.75, 1.33).sqrt();
     let width = ((side * aspect) as usize).clamp(160, 420);
     let height = ((side / aspect) as usize).clamp(160, 420);
@@ -323,24 +323,26 @@ fn blur(pixels: &mut [Rgb], width: usize, sigma: f32) {
     if sigma < 0.3 {
         return;
     }
-    let reach = (sigma * 2.5).ceil() as i64;
-    let raw: Vec<f32> = (-reach..=reach).map(|i| (-(i * i) as f32 / (2.0 * sigma * sigma)).exp()).collect();
+    let reach = (sigma * 2.5).ceil() as usize;
+    let raw: Vec<f32> =
+        (0..=2 * reach).map(|i| (-(i as f32 - reach as f32).powi(2) / (2.0 * sigma * sigma)).exp()).collect();
     let sum: f32 = raw.iter().sum();
+    let weights: Vec<f32> = raw.iter().map(|w| w / sum).collect();
     let height = pixels.len() / width;
     for (n, step, lines, line_step) in [(width, 1, height, width), (height, width, width, 1)] {
-        let mut copy = vec![[0.0; 3]; n];
+        // A line with its ends repeated, so that the inner loop asks nothing.
+        let mut padded = vec![[0.0; 3]; n + 2 * reach];
         for line in 0..lines {
             let start = line * line_step;
-            for i in 0..n {
-                copy[i] = pixels[start + i * step];
+            for (i, slot) in padded.iter_mut().enumerate() {
+                *slot = pixels[start + i.saturating_sub(reach).min(n - 1) * step];
             }
-            for i in 0..n {
+            for (i, window) in padded.windows(weights.len()).enumerate() {
                 let mut total = [0.0; 3];
-                for (k, weight) in raw.iter().enumerate() {
-                    let j = (i as i64 + k as i64 - reach).clamp(0, n as i64 - 1) as usize;
-                    (0..3).for_each(|c| total[c] += copy[j][c] * weight);
+                for (rgb, weight) in window.iter().zip(&weights) {
+                    (0..3).for_each(|c| total[c] += rgb[c] * weight);
                 }
-                pixels[start + i * step] = total.map(|v| v / sum);
+                pixels[start + i * step] = total;
             }
         }
     }
@@ -359,7 +361,7 @@ fn develop(pixels: &[Rgb], rng: &mut Rng) -> Vec<u8> {
             let bits = rng.next_u32();
             let bell = (bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24);
             let noise = (bell as f32 - 510.0) / 148.0 * grain;
-            rgb.push((pixel[c] * gain[c] * 255.0 + noise).round().clamp(0.0, 255.0) as u8);
+            rgb.push((pixel[c] * gain[c] * 255.0 + noise + 0.5).clamp(0.0, 255.0) as u8);
         }
     }
     rgb
