@@ -6,7 +6,7 @@ mod common;
 use common::{fixture, json, safetensors, text};
 use onecycle::data::*;
 use onecycle::vision::resize::{PadMode, ResizeMethod};
-use onecycle::vision::{Crop, ImageBlock, RandomResizedCrop, Resize, choose_crop, valid_crop};
+use onecycle::vision::{Crop, ImageBlock, RandomResizedCrop, Resize, aug_transforms, choose_crop, valid_crop};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -174,34 +174,6 @@ fn parity_png_decode() {
     }
 }
 
-/// What `aug_transforms(size=16, min_scale=0.75)` announces; nothing is applied in a summary of sizes.
-#[derive(Debug)]
-struct Announced;
-
-impl BatchTransforms for Announced {
-    fn stages(&self, (height, width): (usize, usize)) -> Vec<Stage> {
-        let stage = |description: &str, height, width| Stage { description: description.into(), height, width };
-        vec![
-            stage(IntToFloat::DESCRIPTION, height, width),
-            stage(
-                "Flip -- {'size': None, 'mode': 'bilinear', 'pad_mode': 'reflection', 'mode_mask': 'nearest', 'align_corners': True, 'p': 0.5}",
-                height,
-                width,
-            ),
-            stage(
-                "RandomResizedCropGPU -- {'size': (16, 16), 'min_scale': 0.75, 'ratio': (1, 1), 'mode': 'bilinear', 'valid_scale': 1.0, 'max_scale': 1.0, 'p': 1.0}",
-                16,
-                16,
-            ),
-            stage("Brightness -- {'max_lighting': 0.2, 'p': 1.0, 'draw': None, 'batch': False}", 16, 16),
-        ]
-    }
-
-    fn settings(&self) -> Value {
-        Value::Null
-    }
-}
-
 /// The recorded set: 20 files from three PNGs. They stay PNG inside, because the name decides nothing.
 fn pets(root: &Path) -> Option<PathBuf> {
     let dir = root.join("pets/images");
@@ -230,7 +202,7 @@ fn parity_summary_text() {
     let Some(expected) = text("data/summary_2021_style.txt") else { return };
     let root = tempfile::tempdir().unwrap();
     let Some(dir) = pets(root.path()) else { return };
-    let dblock = described().item_tfms(Resize::new(46)).batch_tfms(Announced);
+    let dblock = described().item_tfms(Resize::new(46)).batch_tfms(aug_transforms().size(16).min_scale(0.75));
     let made = dblock.summary(&dir).unwrap().replace(&format!("{}/", root.path().display()), "");
     for (line, (a, b)) in made.lines().zip(expected.lines()).enumerate() {
         assert_eq!(a, b, "line {}", line + 1);

@@ -327,8 +327,7 @@ impl BatchTransforms for AugTransforms {
                 let rows = v.map(|x| format!("[[{x:.4}]]")).join(",\n\n         ");
                 format!("tensor([[{rows}]])")
             };
-            let text =
-                format!("Normalize -- {{'mean': {}, 'std': {}, 'axes': (0, 2, 3)}}", tensor(mean), tensor(std));
+            let text = format!("Normalize -- {{'mean': {}, 'std': {}, 'axes': (0, 2, 3)}}", tensor(mean), tensor(std));
             stages.push(stage(text, out));
         }
         stages
@@ -379,9 +378,8 @@ fn window(crop: Crop) -> Window {
 pub fn zoom_of(samples: &[Sample]) -> f64 {
     let corners = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)];
     let positions = samples.iter().flat_map(|s| corners.map(|(x, y)| source_position(s, x, y)));
-    let (low, high) = positions.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (x, y)| {
-        (low.min(x).min(y), high.max(x).max(y))
-    });
+    let (low, high) = positions
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (x, y)| (low.min(x).min(y), high.max(x).max(y)));
     2.0 / f64::from(high - low)
 }
 

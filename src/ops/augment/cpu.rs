@@ -86,7 +86,13 @@ fn inside(x: f32, size: usize, padding: Padding, align_corners: bool) -> f32 {
     let last = size as f32 - 1.0;
     match padding {
         // Positions far outside, or not numbers at all, must not become addresses.
-        Padding::Zeros => if x.is_finite() { x.clamp(-2.0, last + 2.0) } else { -2.0 },
+        Padding::Zeros => {
+            if x.is_finite() {
+                x.clamp(-2.0, last + 2.0)
+            } else {
+                -2.0
+            }
+        }
         Padding::Border => clamp(x, last),
         Padding::Reflection if align_corners => clamp(reflect(x, 0.0, last), last),
         Padding::Reflection => clamp(reflect(x, -0.5, last + 0.5), last),

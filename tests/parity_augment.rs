@@ -1,0 +1,276 @@
+//! Batch transforms against values recorded from fastai: sampling, crops, lighting, normalisation, and both whole paths.
+
+mod common;
+
+use common::Recorded;
+use onecycle::data::Picture;
+use onecycle::ops::augment::{
+    Augment, IMAGENET_STATS, Light, Padding, Pass, Sample, Statistics, Window, augment, base_positions, preshrink,
+    source_position,
+};
+use onecycle::vision::augment::{Draws, theta, warp_coefficients, zoom_of};
+use onecycle::vision::{Resize, aug_transforms, valid_crop};
+use onecycle::{DType, Device, Tensor};
+use serde_json::Value;
+use std::collections::HashMap;
+
+type File = HashMap<String, Recorded>;
+
+fn number(v: &Value) -> f64 {
+    v.as_f64().unwrap_or_else(|| panic!("a number instead of {v}"))
+}
+
+fn pair(v: &Value) -> (usize, usize) {
+    (number(&v[0]) as usize, number(&v[1]) as usize)
+}
+
+/// A recorded float batch N, C, H, W in 0..1 that was bytes before.
+fn bytes_of(r: &Recorded) -> Tensor {
+    let bytes: Vec<u8> = r.f32().iter().map(|v| (v * 255.0).round() as u8).collect();
+    Tensor::from_torch(&bytes, &r.shape, Device::Cpu).unwrap()
+}
+
+fn check(what: &str, got: &[f64], want: &[f32], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let off = |(g, w): (&f64, &f32)| (g - f64::from(*w)).abs();
+    let worst = got.iter().zip(want).map(off).fold(0f64, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+    println!("{what}: worst difference {worst:.1e}, allowed {tolerance:.0e}");
+    assert!(worst <= tolerance, "{what}: worst difference {worst}, allowed {tolerance}");
+}
+
+fn check_batch(what: &str, got: &Tensor, want: &Recorded, tolerance: f64) {
+    check(what, &got.cast(DType::F64).to_nchw_vec::<f64>().unwrap(), &want.f32(), tolerance);
+}
+
+/// The draws of picture `i`, from an object whose keys may be absent.
+fn draws(case: &Value, i: usize, names: [&str; 8]) -> Draws {
+    let get = |name: &str, neutral: f64| case.get(name).map_or(neutral, |v| number(&v[i]));
+    let [flip, rotate, zoom, cx, cy, wx, wy, _] = names;
+    Draws {
+        flip: get(flip, 0.0),
+        rotate: get(rotate, 0.0),
+        zoom: get(zoom, 1.0),
+        zoom_centre: (get(cx, 0.5), get(cy, 0.5)),
+        warp: (get(wx, 0.0), get(wy, 0.0)),
+        ..Draws::default()
+    }
+}
+
+#[test]
+fn parity_affine_and_warp() {
+    let Some(json) = common::json("data/batch_cases.json") else { return };
+    for case in json["affine"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        if case.get("dihedral").is_some() {
+            println!("skipped: {name}: dihedral transforms aren't built yet");
+            continue;
+        }
+        let Some(file) = common::safetensors(&format!("data/{}", case["file"].as_str().unwrap())) else { continue };
+        let input = &file[case["input"].as_str().unwrap()];
+        let (n, h, w) = (input.shape[0], input.shape[2], input.shape[3]);
+        let (oh, ow) = pair(&case["out_hw"]);
+        let padding = match case["pad_mode"].as_str().unwrap() {
+            "reflection" => Padding::Reflection,
+            "border" => Padding::Border,
+            _ => Padding::Zeros,
+        };
+        let align_corners = case["align_corners"] == true;
+        let names = ["flip", "rotate_deg", "zoom", "zoom_cx", "zoom_cy", "warp_x", "warp_y", ""];
+        let drawn: Vec<Draws> = (0..n).map(|i| draws(case, i, names)).collect();
+        let sample = |d: &Draws| Sample {
+            crop: None,
+            theta: theta(d, h, w),
+            warp: case.get("warp_x").map(|_| warp_coefficients(d.warp)),
+            shrink: None,
+        };
+        let mut samples: Vec<Sample> = drawn.iter().map(sample).collect();
+        let all: Vec<f64> = samples.iter().flat_map(|s| s.theta.map(f64::from)).collect();
+        check(&format!("{name}.theta"), &all, &file[&format!("{name}.theta")].f32(), 1e-6);
+        if let Some(want) = file.get(&format!("{name}.warp_coeffs")) {
+            let all: Vec<f64> = samples.iter().flat_map(|s| s.warp.unwrap().map(f64::from)).collect();
+            check(&format!("{name}.warp_coeffs"), &all, &want.f32(), 5e-6);
+        }
+        let (rows, columns) = (base_positions(oh, align_corners), base_positions(ow, align_corners));
+        let mut grid = Vec::new();
+        for s in &samples {
+            for &y in &rows {
+                for &x in &columns {
+                    let (gx, gy) = source_position(s, x, y);
+                    grid.extend([f64::from(gx), f64::from(gy)]);
+                }
+            }
+        }
+        check(&format!("{name}.grid"), &grid, &file[&format!("{name}.grid")].f32(), 2e-6);
+        let shrink = preshrink((h, w), (oh, ow), zoom_of(&samples));
+        let recorded = &case["area_preshrink_hw"];
+        assert_eq!(shrink, recorded.is_array().then(|| pair(recorded)), "{name}: pre-shrink");
+        samples.iter_mut().for_each(|s| s.shrink = shrink);
+        let pass = Pass { height: oh, width: ow, padding, align_corners, samples };
+        let plan = Augment { passes: vec![pass], ..Default::default() };
+        for dtype in [DType::F32, DType::F64] {
+            let out = augment(&bytes_of(input), &plan, dtype).unwrap();
+            check_batch(&format!("{name}.out {dtype}"), &out, &file[&format!("{name}.out")], 1e-5);
+        }
+    }
+}
+
+#[test]
+fn parity_crop_and_resize() {
+    let (Some(json), Some(file)) = (common::json("data/batch_cases.json"), common::safetensors("data/rrc.safetensors"))
+    else {
+        return;
+    };
+    for case in json["rrc"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let input = &file[case["input"].as_str().unwrap()];
+        let ((height, width), (top, left)) = (pair(&case["crop_hw"]), pair(&case["top_left_yx"]));
+        let (oh, ow) = pair(&case["out_hw"]);
+        let shrink = preshrink((height, width), (oh, ow), 1.0);
+        let recorded = &case["area_preshrink_hw"];
+        assert_eq!(shrink, recorded.is_array().then(|| pair(recorded)), "{name}: pre-shrink");
+        let sample =
+            Sample { crop: Some(Window { top, left, height, width }), theta: Sample::IDENTITY, warp: None, shrink };
+        let pass = |(height, width), sample| Pass {
+            height,
+            width,
+            padding: Padding::Reflection,
+            align_corners: true,
+            samples: vec![sample; input.shape[0]],
+        };
+        let plan = Augment { passes: vec![pass((oh, ow), sample)], ..Default::default() };
+        let out = augment(&bytes_of(input), &plan, DType::F32).unwrap();
+        check_batch(&format!("{name}.out"), &out, &file[&format!("{name}.out")], 1e-5);
+        if let (Some(want), Some(to)) = (file.get(&format!("{name}.area")), shrink) {
+            // A pass to the shrunk size samples every averaged pixel at its own centre.
+            let plan = Augment { passes: vec![pass(to, sample)], ..Default::default() };
+            let out = augment(&bytes_of(input), &plan, DType::F32).unwrap();
+            check_batch(&format!("{name}.area"), &out, want, 5e-6);
+        }
+    }
+    for case in json["preshrink_sizes"].as_array().unwrap() {
+        let (from, to) = (number(&case["size_in"]) as usize, number(&case["size_out"]) as usize);
+        let want = case["preshrink_to"].as_u64().map(|s| (s as usize, s as usize));
+        assert_eq!(preshrink((from, from), (to, to), 1.0), want, "{from} to {to}");
+    }
+}
+
+#[test]
+fn parity_lighting() {
+    let Some(file) = common::safetensors("data/lighting.safetensors") else { return };
+    let x = bytes_of(&file["x"]);
+    // The draws are told in the README of the recordings.
+    let cases = [
+        ("brightness", [(0.42, 1.0), (0.57, 1.0)]),
+        ("contrast", [(0.5, 0.83), (0.5, 1.22)]),
+        ("neutral", [(0.5, 1.0), (0.5, 1.0)]),
+    ];
+    let exact = file["x"].f32().iter().all(|v| (v * 255.0 - (v * 255.0).round()).abs() < 1e-4);
+    if !exact {
+        println!("skipped: the recorded input isn't made of bytes");
+        return;
+    }
+    for (name, lights) in cases {
+        let Some(want) = file.get(&format!("{name}.out")) else { continue };
+        let light = |(brightness, contrast)| Light { brightness, contrast };
+        let plan = Augment { lights: lights.map(light).to_vec(), ..Default::default() };
+        check_batch(name, &augment(&x, &plan, DType::F32).unwrap(), want, 1e-5);
+    }
+}
+
+#[test]
+fn parity_normalize() {
+    let Some(file) = common::safetensors("data/normalize.safetensors") else { return };
+    let u8s = &file["u8"];
+    let bytes = Tensor::from_torch(&u8s.u8(), &u8s.shape, Device::Cpu).unwrap();
+    let three = |name: &str| <[f32; 3]>::try_from(file[name].f32()).unwrap();
+    let statistics = Statistics { mean: three("mean"), std: three("std") };
+    let plain = augment(&bytes, &Augment::default(), DType::F32).unwrap();
+    check_batch("float", &plain, &file["float"], 1e-7);
+    let plan = Augment { normalize: Some(statistics), ..Default::default() };
+    check_batch("norm", &augment(&bytes, &plan, DType::F32).unwrap(), &file["norm"], 2e-6);
+}
+
+/// Both paths from the recorded pictures to the normalised batch, stage by stage.
+#[test]
+fn parity_whole_pipeline() {
+    let (Some(json), Some(file), Some(images)) = (
+        common::json("data/batch_cases.json"),
+        common::safetensors("data/pipeline.safetensors"),
+        common::safetensors("data/images.safetensors"),
+    ) else {
+        return;
+    };
+    for (run, case) in json["pipeline"].as_object().unwrap() {
+        let side = number(&case["resize"]) as usize;
+        let resize = Resize::new(side);
+        let mut bytes = Vec::new();
+        for (i, name) in case["images"].as_array().unwrap().iter().enumerate() {
+            let image = &images[name.as_str().unwrap()];
+            let picture = Picture { height: image.shape[0], width: image.shape[1], rgb: image.u8() };
+            let (px, py) = (number(&case["pcts_xy"][i][0]), number(&case["pcts_xy"][i][1]));
+            bytes.extend(resize.apply_at(picture, px, py).unwrap().rgb);
+        }
+        let n = bytes.len() / (side * side * 3);
+        let batch = Tensor::from_slice(&bytes, [n, side, side, 3], Device::Cpu).unwrap();
+        let recorded = &file[&format!("{run}.bytes")];
+        assert_eq!(batch.to_nchw_vec::<u8>().unwrap(), recorded.u8(), "{run}.bytes");
+
+        let (oh, _) = pair(&case["out_hw"]);
+        let tfms = aug_transforms().size(oh).min_scale(0.75).normalize(IMAGENET_STATS);
+        let ((height, width), (top, left)) = (pair(&case["crop_hw"]), pair(&case["top_left_yx"]));
+        let names = ["flip", "rotate", "zoom", "zx", "zy", "wx", "wy", ""];
+        let drawn: Option<Vec<Draws>> = case["draws"].is_object().then(|| {
+            (0..n)
+                .map(|i| Draws {
+                    crop: Some(onecycle::vision::Crop { top, left, height, width }),
+                    brightness: number(&case["draws"]["br"][i]),
+                    contrast: number(&case["draws"]["ct"][i]),
+                    ..draws(&case["draws"], i, names)
+                })
+                .collect()
+        });
+        if drawn.is_none() {
+            let crop = valid_crop(side, side, (1.0, 1.0), 1.0);
+            assert_eq!((crop.height, crop.width, crop.top, crop.left), (height, width, top, left), "{run}");
+        }
+        let plan = tfms.plan((side, side), n, drawn.as_deref());
+        let stage = |name: &str, plan: &Augment, tolerance: f64| {
+            let out = augment(&batch, plan, DType::F32).unwrap();
+            check_batch(&format!("{run}.{name}"), &out, &file[&format!("{run}.{name}")], tolerance);
+        };
+        let affine_passes = plan.passes.len() - 1; // none in validation, where fastai resamples in place
+        let part = |passes: usize, lights: bool| Augment {
+            passes: plan.passes[..passes].to_vec(),
+            lights: if lights { plan.lights.clone() } else { Vec::new() },
+            normalize: None,
+        };
+        stage("affine", &part(affine_passes, false), 1e-5);
+        stage("crop", &part(plan.passes.len(), false), 1e-5);
+        stage("light", &part(plan.passes.len(), true), 1e-5);
+        stage("norm", &plan, 5e-5);
+    }
+}
+
+#[test]
+fn draws_follow_their_distributions() {
+    use onecycle::data::{BatchDraws, BatchTransforms, Subset};
+    let bytes = Tensor::full(128.0, [64, 8, 8, 3], DType::U8, Device::Cpu);
+    let items: Vec<usize> = (0..64).collect();
+    let at = |epoch| BatchDraws { seed: 1, epoch, items: &items };
+    let tfms = aug_transforms().size(8).min_scale(0.75);
+    let run = |subset, epoch| tfms.apply(&bytes, subset, &at(epoch), DType::F32).unwrap().to_vec::<f32>().unwrap();
+    assert_eq!(run(Subset::Train, 3), run(Subset::Train, 3), "one address, one result");
+    assert_ne!(run(Subset::Train, 3), run(Subset::Train, 4));
+    assert_eq!(run(Subset::Valid, 3), run(Subset::Valid, 4));
+    // A grey picture shows its lighting: a quarter of a quarter stays exactly as it was, the rest spreads around it.
+    let lit: Vec<f32> = (0..40).flat_map(|e| run(Subset::Train, e)).step_by(8 * 8 * 3).collect();
+    let mean = lit.iter().sum::<f32>() / lit.len() as f32;
+    assert!((mean - 128.0 / 255.0).abs() < 0.01, "{mean}");
+    assert!(lit.iter().all(|v| (0.37..0.63).contains(v)));
+    // The order of the batch doesn't matter: the item's address decides.
+    let reversed: Vec<usize> = items.iter().rev().copied().collect();
+    let back = BatchDraws { seed: 1, epoch: 3, items: &reversed };
+    let other = tfms.apply(&bytes, Subset::Train, &back, DType::F32).unwrap().to_vec::<f32>().unwrap();
+    let one = run(Subset::Train, 3);
+    assert_eq!(one[..192], other[63 * 192..]);
+}
