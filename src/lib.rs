@@ -8,11 +8,13 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod fs;
+pub mod learner;
 pub mod nn;
 pub mod ops;
 pub mod optim;
 #[cfg(feature = "plot")]
 pub mod plot;
+pub mod prelude;
 pub mod rng;
 pub mod tensor;
 pub mod vision;

@@ -119,7 +119,7 @@ fn transfer_model(arch: &Arch, classes: usize) -> Sequential {
 
 /// The optimizer over fastai's three groups: stem to layer2, layer3 and layer4, the head.
 fn optimizer(model: &dyn Module) -> Optimizer {
-    Optimizer::new(OptimizerKind::Adam, onecycle::vision::resnet_groups(model), false, true)
+    Optimizer::new(OptimizerKind::Adam, onecycle::nn::resnet::param_groups(model), false, true)
 }
 
 #[test]

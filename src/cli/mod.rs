@@ -6,7 +6,7 @@
 //! 2. [`settings`] fills flags from `--config` and from defaults and checks every value once, whichever way it came; the
 //!    result is a plain struct that can be written as the TOML which repeats the run.
 //! 3. [`commands`] has one file for each subcommand; its `run` takes checked settings and calls the library.
-//! 4. [`output`], [`progress`] and [`signals`] are what they print through and are stopped by.
+//! 4. [`output`] and [`signals`] are what they print through and are stopped by.
 //!
 //! Results go to standard output and everything meant for people to standard error, so that `onecycle predict .. | sort`
 //! does what it looks like. The exit status is 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
@@ -14,7 +14,6 @@
 pub mod commands;
 pub mod flags;
 pub mod output;
-pub mod progress;
 pub mod run_dir;
 pub mod settings;
 pub mod signals;

@@ -5,9 +5,10 @@
 //! its product is the run directory. Commands that only print ask [`Console::closed`] and stop early.
 
 use super::signals::Interrupt;
+use crate::learner::colour;
 use crate::{Error, Result};
 use std::cell::Cell;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 
 /// Exit status: done.
 pub const DONE: u8 = 0;
@@ -105,12 +106,6 @@ impl Console {
             cause = error.source();
         }
     }
-}
-
-/// Whether `stream` may have colours: it is a terminal, and neither `NO_COLOR` nor `TERM=dumb` objects.
-pub fn colour(stream: &impl IsTerminal) -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-    stream.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb")
 }
 
 /// `eprintln!` panics when standard error is closed; there is nobody to tell then.

@@ -239,6 +239,11 @@ impl DataLoaders {
         self.vocab().len()
     }
 
+    /// The seed of order, transforms and, unless told otherwise, a learner's weights.
+    pub fn seed(&self) -> u64 {
+        self.train.plan.seed
+    }
+
     /// The items behind the loaders.
     pub fn datasets(&self) -> &Datasets {
         &self.datasets

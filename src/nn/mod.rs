@@ -30,6 +30,7 @@ mod sequential;
 pub mod summary;
 
 pub use context::Context;
+pub(crate) use head::init_head;
 pub use head::{HeadOptions, create_head};
 pub use layers::{AdaptiveConcatPool2d, BatchNorm, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU};
 pub use module::{Leaf, Module, ModuleId, State, StateKind};

@@ -16,7 +16,7 @@
 //! [`Arch::body`] is the network without its last pool and classifier: modules `0` conv1, `1` bn1, `2` relu, `3` maxpool, `4` to
 //! `7` the stages. fastai cuts it there and puts its own head ([`create_head`](super::create_head)) on top.
 
-use super::{BatchNorm, Context, Conv2d, MaxPool2d, Module, ReLU, Sequential};
+use super::{BatchNorm, Context, Conv2d, MaxPool2d, Module, Param, ReLU, Sequential};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// An architecture, before its weights exist.
@@ -237,4 +237,19 @@ impl Module for Bottleneck {
 fn named<'a>(parts: &[(&str, &'a dyn Module)], downsample: Option<&'a Sequential>) -> Vec<(String, &'a dyn Module)> {
     let parts = parts.iter().map(|(name, part)| (name.to_string(), *part));
     parts.chain(downsample.map(|d| ("downsample".to_string(), d as &dyn Module))).collect()
+}
+
+/// fastai's parameter groups of a `Sequential(body, head)`: stem to `layer2`, `layer3` and `layer4`, the head. Lower groups
+/// get lower learning rates, and are the ones that freezing stops.
+pub fn param_groups(model: &dyn Module) -> Vec<Vec<(String, Param)>> {
+    let mut groups: Vec<Vec<(String, Param)>> = vec![Vec::new(); 3];
+    for (name, p) in model.named_parameters() {
+        let group = match name.split('.').take(2).collect::<Vec<_>>()[..] {
+            ["0", "6" | "7"] => 1,
+            ["0", ..] => 0,
+            _ => 2,
+        };
+        groups[group].push((name, p));
+    }
+    groups
 }

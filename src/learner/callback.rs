@@ -1,0 +1,198 @@
+//! Callbacks: code that runs at named moments of a fit and may change its course.
+//!
+//! The loop in `fit.rs` does nothing but call events in fastai's order; everything else (recording, scheduling, progress,
+//! stopping) is a [`Callback`]. At every level, *before* runs, then the work, then *after*; a callback that returns
+//! [`Stop::Cancel`] of a level skips the rest of that level's work, and *after* still runs.
+//!
+//! ```text
+//! before_fit
+//!   before_epoch
+//!     before_train     [ before_batch  after_pred  after_loss  before_backward  after_backward  before_step  after_step  after_batch ]*
+//!     after_train
+//!     before_validate  [ before_batch  after_pred  after_loss  after_batch ]*
+//!     after_validate
+//!   after_epoch
+//! after_fit
+//! ```
+//!
+//! ```
+//! use onecycle::learner::{Callback, Learner, Level, Signal, Stop};
+//!
+//! /// Ends the fit when the training loss is good enough.
+//! struct GoodEnough(f64);
+//!
+//! impl Callback for GoodEnough {
+//!     fn name(&self) -> &'static str {
+//!         "GoodEnough"
+//!     }
+//!     fn after_train(&mut self, learn: &mut Learner) -> Signal {
+//!         match learn.recorder().losses().last() {
+//!             Some(loss) if *loss < self.0 => Err(Stop::Cancel(Level::Fit)),
+//!             _ => Ok(()),
+//!         }
+//!     }
+//! }
+//! ```
+
+use super::Learner;
+use crate::Error;
+
+/// A part of a fit that can be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The whole fit.
+    Fit,
+    /// An epoch.
+    Epoch,
+    /// An epoch's training pass.
+    Train,
+    /// An epoch's validation pass.
+    Validate,
+    /// One batch.
+    Batch,
+    /// The optimizer's step of one batch: gradients are cleared, parameters stay.
+    Step,
+}
+
+/// Why a callback stops what is going on.
+#[derive(Debug)]
+pub enum Stop {
+    /// Skip the rest of this level.
+    Cancel(Level),
+    /// The fit fails.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Stop {
+        Stop::Failed(e)
+    }
+}
+
+/// What events return.
+pub type Signal = Result<(), Stop>;
+
+/// A moment of a fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A level begins.
+    Before(Level),
+    /// A level was cancelled.
+    Cancelled(Level),
+    /// A level ends, cancelled or not.
+    After(Level),
+    /// The predictions are there.
+    AfterPred,
+    /// The loss is there.
+    AfterLoss,
+    /// The walk back begins.
+    BeforeBackward,
+    /// The gradients are there.
+    AfterBackward,
+}
+
+/// Something that takes part in a fit; see the [module](self). All events do nothing unless overridden.
+#[allow(unused_variables)]
+pub trait Callback: Send {
+    /// Its name, as `summary()` lists it.
+    fn name(&self) -> &'static str;
+
+    /// Callbacks run in ascending order; those of equal order as they were added. fastai's numbers: the recorder has 50,
+    /// schedulers and progress 60.
+    fn order(&self) -> i32 {
+        0
+    }
+
+    /// The fit begins.
+    fn before_fit(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// An epoch begins.
+    fn before_epoch(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The training pass of an epoch begins.
+    fn before_train(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The validation pass of an epoch begins.
+    fn before_validate(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// A batch is there, in training or validation.
+    fn before_batch(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// Its predictions are there.
+    fn after_pred(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// Its loss is there.
+    fn after_loss(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The walk back begins (training).
+    fn before_backward(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The gradients are there (training).
+    fn after_backward(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The optimizer is about to step (training).
+    fn before_step(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The optimizer has stepped, or its step was cancelled (training).
+    fn after_step(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The batch is done.
+    fn after_batch(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The training pass is done.
+    fn after_train(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The validation pass is done.
+    fn after_validate(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The epoch is done.
+    fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// The fit is done.
+    fn after_fit(&mut self, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+    /// A level was cancelled.
+    fn after_cancel(&mut self, level: Level, learn: &mut Learner) -> Signal {
+        Ok(())
+    }
+}
+
+/// Calls the method that belongs to `event`.
+pub(super) fn call(cb: &mut dyn Callback, event: Event, learn: &mut Learner) -> Signal {
+    use Level::*;
+    match event {
+        Event::Before(Fit) => cb.before_fit(learn),
+        Event::Before(Epoch) => cb.before_epoch(learn),
+        Event::Before(Train) => cb.before_train(learn),
+        Event::Before(Validate) => cb.before_validate(learn),
+        Event::Before(Batch) => cb.before_batch(learn),
+        Event::Before(Step) => cb.before_step(learn),
+        Event::AfterPred => cb.after_pred(learn),
+        Event::AfterLoss => cb.after_loss(learn),
+        Event::BeforeBackward => cb.before_backward(learn),
+        Event::AfterBackward => cb.after_backward(learn),
+        Event::After(Step) => cb.after_step(learn),
+        Event::After(Batch) => cb.after_batch(learn),
+        Event::After(Train) => cb.after_train(learn),
+        Event::After(Validate) => cb.after_validate(learn),
+        Event::After(Epoch) => cb.after_epoch(learn),
+        Event::After(Fit) => cb.after_fit(learn),
+        Event::Cancelled(level) => cb.after_cancel(level, learn),
+    }
+}

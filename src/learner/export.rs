@@ -1,0 +1,187 @@
+//! Models that leave the program: one safetensors file with weights, architecture, vocabulary and pipeline.
+//!
+//! fastai exports a pickle, which needs the code that made it and executes what it holds. Here everything besides the
+//! weights is a JSON description in the file's metadata, under the key `onecycle`: nothing in it is code.
+//! [`Predictor::load`] rebuilds the network and the pipeline from it, on a machine that has only this crate.
+
+use super::vision_learner::build;
+use super::{Learner, Predictions, predict};
+use crate::data::{Batch, BatchDraws, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset};
+use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::vision::resize::item_transform_from;
+use crate::vision::{AugTransforms, ImageBlock};
+use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const KEY: &str = "onecycle";
+const FORMAT: u32 = 1;
+
+/// What a model file says about itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    format: u32,
+    library: String,
+    arch: String,
+    bottleneck: bool,
+    blocks: [usize; 4],
+    widths: [usize; 4],
+    lin_ftrs: Vec<usize>,
+    ps: f64,
+    vocab: Vec<String>,
+    item_tfms: Vec<serde_json::Value>,
+    batch_tfms: serde_json::Value,
+}
+
+impl Learner {
+    /// Writes the model for prediction, atomically: fastai's `export`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] naming `path`; a file that was there before stays.
+    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        let description = Description {
+            format: FORMAT,
+            library: env!("CARGO_PKG_VERSION").into(),
+            arch: self.arch.name.clone(),
+            bottleneck: self.arch.bottleneck,
+            blocks: self.arch.blocks,
+            widths: self.arch.widths,
+            lin_ftrs: self.head.lin_ftrs.clone(),
+            ps: self.head.ps,
+            vocab: self.dls.vocab().to_vec(),
+            item_tfms: self.dls.item_tfms().iter().map(|t| t.settings()).collect(),
+            batch_tfms: self.dls.batch_tfms().settings(),
+        };
+        let text = serde_json::to_string(&description)
+            .map_err(|e| Error::new(ErrorKind::Format, format!("the model cannot be described: {e}")))?;
+        let tensors: Vec<(String, Tensor)> = self.model.state().into_iter().map(|(n, e)| (n, e.value())).collect();
+        safetensors::write(path.as_ref(), &tensors, &BTreeMap::from([(KEY.to_string(), text)]))
+    }
+}
+
+/// fastai's `load_learner`: an exported model, ready to predict.
+///
+/// # Errors
+/// As [`Predictor::load`].
+pub fn load_learner(path: impl AsRef<Path>) -> Result<Predictor> {
+    Predictor::load(path)
+}
+
+/// One file's prediction.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The file.
+    pub path: PathBuf,
+    /// The most likely class.
+    pub label: String,
+    /// The probability of every class, in the vocabulary's order.
+    pub probabilities: Vec<f64>,
+}
+
+/// An exported model: predicts, knows nothing of training. Cheap to share between threads.
+pub struct Predictor {
+    model: Sequential,
+    arch: Arch,
+    vocab: Vec<String>,
+    item_tfms: Vec<Arc<dyn ItemTransform>>,
+    batch_tfms: Arc<dyn BatchTransforms>,
+    device: Device,
+}
+
+impl Predictor {
+    /// Reads a file that [`Learner::export`] wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::Format`] when it is no such file or damaged; both name `path`.
+    pub fn load(path: impl AsRef<Path>) -> Result<Predictor> {
+        let path = path.as_ref();
+        Predictor::read(path)
+            .map_err(|e| if e.item().is_none() { e.on(path.display()) } else { e.rather_on(path.display()) })
+    }
+
+    fn read(path: &Path) -> Result<Predictor> {
+        let contents = safetensors::read(path)?;
+        let foreign = |why: String| {
+            Error::new(ErrorKind::Format, why).remedy("use a file that `onecycle train` or Learner::export wrote")
+        };
+        let text =
+            contents.metadata.get(KEY).ok_or_else(|| foreign("is no exported model: it has weights only".into()))?;
+        let d: Description =
+            serde_json::from_str(text).map_err(|e| foreign(format!("the model's description is not valid: {e}")))?;
+        if d.format != FORMAT {
+            let message = format!("is a model of format {}, this version reads {FORMAT}", d.format);
+            return Err(Error::new(ErrorKind::Format, message).remedy("use the version that wrote it, or export again"));
+        }
+        let limit = |n: &[usize], max: usize| n.iter().all(|n| (1..=max).contains(n));
+        if !limit(&d.blocks, 1000) || !limit(&d.widths, 65_536) || !limit(&d.lin_ftrs, 1 << 20) || d.vocab.len() < 2 {
+            return Err(foreign("the model's description has sizes out of range".into()));
+        }
+        let arch = Arch { name: d.arch, bottleneck: d.bottleneck, blocks: d.blocks, widths: d.widths };
+        let model = build(&arch, &HeadOptions { lin_ftrs: d.lin_ftrs, ps: d.ps }, d.vocab.len());
+        model.load_state(&contents.tensors)?;
+        let batch_tfms: Arc<dyn BatchTransforms> = match d.batch_tfms["name"].as_str() {
+            Some("aug_transforms") => Arc::new(AugTransforms::from_settings(&d.batch_tfms)?),
+            Some("IntToFloatTensor") => Arc::new(IntToFloat),
+            other => return Err(foreign(format!("batch transforms of an unknown kind: {other:?}"))),
+        };
+        let item_tfms = d.item_tfms.iter().map(item_transform_from).collect::<Result<_>>()?;
+        Ok(Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::best() })
+    }
+
+    /// The class names.
+    pub fn vocab(&self) -> &[String] {
+        &self.vocab
+    }
+
+    /// The architecture.
+    pub fn arch(&self) -> &Arch {
+        &self.arch
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.model.named_parameters().iter().map(|(_, p)| p.numel()).sum()
+    }
+
+    /// Label and probabilities of one picture.
+    ///
+    /// # Errors
+    /// When the picture can't be read.
+    pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction> {
+        let mut all = self.predict_files(vec![path.as_ref().to_path_buf()], 1)?;
+        all.pop().ok_or_else(|| Error::new(ErrorKind::Data, "there is nothing to predict").on(path.as_ref().display()))
+    }
+
+    /// Label and probabilities of many pictures, `bs` at a time, in their order.
+    ///
+    /// # Errors
+    /// When a picture can't be read; the error names it.
+    pub fn predict_files(&self, paths: Vec<PathBuf>, bs: usize) -> Result<Vec<Prediction>> {
+        let all = self.predictions(paths, None, bs)?;
+        let one = |((path, class), probabilities): ((PathBuf, usize), Vec<f64>)| Prediction {
+            path,
+            label: self.vocab[class].clone(),
+            probabilities,
+        };
+        Ok(all.paths.into_iter().zip(all.decoded).zip(all.probabilities).map(one).collect())
+    }
+
+    /// Predictions with losses for files whose classes are known (`targets` are places in the vocabulary).
+    ///
+    /// # Errors
+    /// When a picture can't be read, or there are more or fewer targets than files.
+    pub fn predictions(&self, paths: Vec<PathBuf>, targets: Option<Vec<i64>>, bs: usize) -> Result<Predictions> {
+        let opener = ImageBlock.opener();
+        let loader = DataLoader::for_files(opener, self.item_tfms.clone(), paths, targets, bs, 0)?;
+        predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &CrossEntropy::default())
+    }
+
+    fn inputs(&self, batch: &Batch) -> Result<Tensor> {
+        let bytes = Tensor::from_slice(&batch.bytes, [batch.len(), batch.height, batch.width, 3], self.device)?;
+        let draws = BatchDraws { seed: 0, epoch: 0, items: &batch.indices };
+        self.batch_tfms.apply(&bytes, Subset::Valid, &draws, DType::F32)
+    }
+}

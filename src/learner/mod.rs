@@ -1,0 +1,267 @@
+//! The [`Learner`]: a model, its data, its loss and its optimizer, and what one does with them.
+//!
+//! ```no_run
+//! use onecycle::prelude::*;
+//! # fn main() -> onecycle::Result<()> {
+//! # let dls: DataLoaders = todo!();
+//! let mut learn = vision_learner(&dls, resnet34)?.metrics(error_rate);
+//! learn.fit_one_cycle(2, 1e-2)?;
+//! println!("{}", learn.summary()?);
+//! let (label, probabilities) = learn.predict("cat.jpg")?;
+//! learn.export("model.safetensors")?;
+//! # Ok(()) }
+//! ```
+//!
+//! | question | file |
+//! |---|---|
+//! | what happens in a fit, in which order | `fit.rs`, the loop on one screen |
+//! | how to take part in it | `callback.rs` |
+//! | what it leaves behind | `recorder.rs`, `table.rs` |
+//! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
+//! | how a model leaves the program and comes back | `export.rs` |
+//! | where the model comes from | `vision_learner.rs` |
+
+pub mod callback;
+mod export;
+mod fit;
+mod interpret;
+mod metrics;
+mod predict;
+#[cfg(feature = "cli")]
+mod progress;
+mod recorder;
+mod scheduler;
+mod table;
+mod vision_learner;
+
+pub use callback::{Callback, Event, Level, Signal, Stop};
+pub use export::{Prediction, Predictor, load_learner};
+pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
+pub use metrics::{Metric, accuracy, argmax, error_rate};
+pub use predict::Predictions;
+#[cfg(feature = "cli")]
+pub use progress::{Progress, ProgressCallback, Verbosity, colour};
+pub use recorder::{Recorder, Row, Smooth};
+pub use scheduler::{ParamScheduler, StopOnFlag, TerminateOnNaN};
+pub use table::{Table, format_time};
+pub use vision_learner::vision_learner;
+
+use crate::data::DataLoaders;
+use crate::nn::summary::{self, Layout};
+use crate::nn::{Arch, HeadOptions, Module, Sequential};
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::optim::{Optimizer, OptimizerKind};
+use crate::{Device, Result};
+use std::fmt::Write;
+
+/// A model with its data, loss and optimizer; see the [module](self).
+pub struct Learner {
+    model: Sequential,
+    arch: Arch,
+    head: HeadOptions,
+    dls: DataLoaders,
+    opt: Optimizer,
+    loss: CrossEntropy,
+    metrics: Vec<Metric>,
+    cbs: Vec<Box<dyn Callback>>,
+    recorder: Recorder,
+    wd: Option<f64>,
+    seed: u64,
+    device: Device,
+    at: fit::Progress,
+    /// Training passes and batches over all fits: the addresses of shuffling, augmentation and dropout.
+    epochs_seen: u64,
+    step_number: u64,
+}
+
+impl Learner {
+    fn new(model: Sequential, arch: Arch, head: HeadOptions, dls: DataLoaders) -> Learner {
+        let opt = optimizer(&model, OptimizerKind::Adam);
+        Learner {
+            model,
+            arch,
+            head,
+            seed: dls.seed(),
+            dls,
+            opt,
+            loss: CrossEntropy::default(),
+            metrics: Vec::new(),
+            cbs: vec![Box::new(TerminateOnNaN)],
+            recorder: Recorder::default(),
+            wd: None,
+            device: Device::best(),
+            at: Default::default(),
+            epochs_seen: 0,
+            step_number: 0,
+        }
+    }
+
+    /// Adds a metric: a function such as [`error_rate`], or a [`Metric`].
+    pub fn metrics(mut self, metric: impl Into<Metric>) -> Learner {
+        self.metrics.push(metric.into());
+        self
+    }
+
+    /// Sets the weight decay; otherwise it is the optimizer's own, 0.01 for Adam.
+    pub fn wd(mut self, wd: f64) -> Learner {
+        self.wd = Some(wd);
+        self
+    }
+
+    /// Sets the loss's options, such as label smoothing.
+    pub fn loss_options(mut self, loss: CrossEntropy) -> Learner {
+        self.loss = loss;
+        self
+    }
+
+    /// Uses another optimizer than Adam.
+    pub fn opt_func(mut self, kind: OptimizerKind) -> Learner {
+        self.opt = optimizer(&self.model, kind);
+        self
+    }
+
+    /// Adds a callback.
+    pub fn callback(mut self, cb: impl Callback + 'static) -> Learner {
+        self.add_cb(cb);
+        self
+    }
+
+    /// Adds a callback.
+    pub fn add_cb(&mut self, cb: impl Callback + 'static) {
+        self.cbs.push(Box::new(cb));
+        self.cbs.sort_by_key(|cb| cb.order());
+    }
+
+    /// Removes the callbacks called `name`.
+    pub fn remove_cb(&mut self, name: &str) {
+        self.cbs.retain(|cb| cb.name() != name);
+    }
+
+    /// Lets all parameter groups but the last (the head) rest; norms go on training. As in fastai.
+    ///
+    /// # Errors
+    /// When there is only one group.
+    pub fn freeze(&mut self) -> Result<()> {
+        self.opt.freeze()
+    }
+
+    /// Lets the first `n` parameter groups rest; a negative `n` counts from the end.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn freeze_to(&mut self, n: isize) -> Result<()> {
+        self.opt.freeze_to(n)
+    }
+
+    /// Trains all parameter groups.
+    ///
+    /// # Errors
+    /// None in practice; a result so that the three read alike.
+    pub fn unfreeze(&mut self) -> Result<()> {
+        self.opt.freeze_to(0)
+    }
+
+    /// fastai's `learn.summary()`: the layers with their shapes and parameters, for a training batch.
+    ///
+    /// # Errors
+    /// When a training picture can't be read.
+    pub fn summary(&self) -> Result<String> {
+        self.summary_as(Layout::Current)
+    }
+
+    /// [`Learner::summary`] in the layout of another release.
+    ///
+    /// # Errors
+    /// As [`Learner::summary`].
+    pub fn summary_as(&self, layout: Layout) -> Result<String> {
+        let (picture, _) = self.dls.datasets().get(crate::data::Subset::Train, 0)?;
+        let (h, w) = self.dls.batch_tfms().output_size((picture.height, picture.width));
+        let mut out = summary::table(&self.model, &[self.dls.train.bs(), h, w, 3].into(), layout)?;
+        // fastai shows the address of its function; here it is that of the optimizer.
+        let _ = write!(out, "Optimizer used: <function {} at {:p}>\n", self.opt.kind().name(), &self.opt);
+        out += "Loss function: FlattenedLoss of CrossEntropyLoss()\n\n";
+        match self.opt.frozen_idx() {
+            0 => out += "Model unfrozen\n\n",
+            n => _ = write!(out, "Model frozen up to parameter group #{n}\n\n"),
+        }
+        out += "Callbacks:";
+        // The first and the second of fastai's list are the learner itself here.
+        let names = ["TrainEvalCallback", "Recorder"].into_iter().chain(self.cbs.iter().map(|cb| cb.name()));
+        names.for_each(|name| _ = write!(out, "\n  - {name}"));
+        Ok(out)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Sequential {
+        &self.model
+    }
+
+    /// The architecture it was made from.
+    pub fn arch(&self) -> &Arch {
+        &self.arch
+    }
+
+    /// The data.
+    pub fn dls(&self) -> &DataLoaders {
+        &self.dls
+    }
+
+    /// The optimizer.
+    pub fn opt(&self) -> &Optimizer {
+        &self.opt
+    }
+
+    /// The optimizer, for schedulers.
+    pub fn opt_mut(&mut self) -> &mut Optimizer {
+        &mut self.opt
+    }
+
+    /// What the fits have left behind.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Names of the validation columns: the metrics.
+    pub fn metric_names(&self) -> Vec<String> {
+        self.metrics.iter().map(|m| m.name().to_string()).collect()
+    }
+
+    /// During a fit: the epoch, from 0.
+    pub fn epoch(&self) -> usize {
+        self.at.epoch
+    }
+
+    /// During a fit: how many epochs it has.
+    pub fn n_epoch(&self) -> usize {
+        self.at.n_epoch
+    }
+
+    /// During a pass: the batch, from 0.
+    pub fn iter(&self) -> usize {
+        self.at.iter
+    }
+
+    /// During a pass: how many batches it has.
+    pub fn n_iter(&self) -> usize {
+        self.at.n_iter
+    }
+
+    /// During a fit: training pass or validation pass.
+    pub fn is_training(&self) -> bool {
+        self.at.training
+    }
+
+    /// During a fit: how much of the training is done, 0 at the first batch.
+    pub fn pct_train(&self) -> f64 {
+        self.at.pct_train
+    }
+
+    /// During a batch, once it is known: its mean loss.
+    pub fn loss(&self) -> f64 {
+        self.at.loss_value
+    }
+}
+
+fn optimizer(model: &dyn Module, kind: OptimizerKind) -> Optimizer {
+    Optimizer::new(kind, crate::nn::resnet::param_groups(model), false, true)
+}

@@ -1,0 +1,168 @@
+//! What a fit leaves behind: smoothed losses, learning rates, and a row of numbers for every epoch.
+//!
+//! The training loss is smoothed as fastai smooths it: an exponential moving average of the batches' losses with beta 0.98,
+//! divided by `1 - 0.98^n` so that it starts at the first loss instead of at zero. It runs on over epochs; the column
+//! `train_loss` is its value at the end of an epoch, not the epoch's mean. Validation numbers are exact means over items.
+//!
+//! fastai empties its recorder whenever anything is predicted. Here [`Recorder::losses`] and its kin belong to the last fit,
+//! whatever happens after it, and [`Recorder::history`] keeps the rows of all fits.
+
+use crate::Result;
+use crate::fs::write_atomic;
+use std::path::Path;
+
+/// An epoch's numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The epoch within its fit, from 0.
+    pub epoch: usize,
+    /// The smoothed training loss; none when no batch was trained.
+    pub train_loss: Option<f64>,
+    /// The validation loss and the metrics; none without validation.
+    pub valid: Option<Vec<f64>>,
+    /// Names of the validation loss and the metrics.
+    pub names: Vec<String>,
+    /// Seconds that training and validation took.
+    pub seconds: f64,
+    /// Seconds of these that were spent waiting for data.
+    pub waited: f64,
+}
+
+impl Row {
+    /// train_loss, valid_loss, metrics.
+    pub fn values(&self) -> Vec<Option<f64>> {
+        let valid = (0..self.names.len()).map(|i| self.valid.as_ref().and_then(|v| v.get(i).copied()));
+        std::iter::once(self.train_loss).chain(valid).collect()
+    }
+
+    /// The number called `name`, such as `error_rate`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        if name == "train_loss" {
+            return self.train_loss;
+        }
+        let place = self.names.iter().position(|n| n == name)?;
+        self.valid.as_ref()?.get(place).copied()
+    }
+}
+
+/// Smooths losses; see the [module](self). Computed in f32 like fastai's, whose values it has to the last digits.
+#[derive(Clone, Debug)]
+pub struct Smooth {
+    beta: f32,
+    value: f32,
+    count: i32,
+}
+
+impl Default for Smooth {
+    fn default() -> Self {
+        Smooth { beta: 0.98, value: 0.0, count: 0 }
+    }
+}
+
+impl Smooth {
+    /// Takes a batch's loss in and returns the smoothed one.
+    pub fn push(&mut self, loss: f64) -> f64 {
+        self.count += 1;
+        self.value = loss as f32 + self.beta * (self.value - loss as f32);
+        self.get().unwrap_or(loss)
+    }
+
+    /// The smoothed loss, once there was one.
+    pub fn get(&self) -> Option<f64> {
+        (self.count > 0).then(|| f64::from(self.value) / (1.0 - f64::from(self.beta).powi(self.count)))
+    }
+}
+
+/// The record of a learner's fits; see the [module](self).
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    pub(super) smooth: Smooth,
+    pub(super) losses: Vec<f64>,
+    pub(super) lrs: Vec<f64>,
+    pub(super) moms: Vec<f64>,
+    pub(super) iters: Vec<usize>,
+    pub(super) rows: Vec<Row>,
+    pub(super) history: Vec<Row>,
+}
+
+impl Recorder {
+    /// The smoothed training loss after each batch of the last fit.
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// The last group's learning rate at each batch of the last fit.
+    pub fn lrs(&self) -> &[f64] {
+        &self.lrs
+    }
+
+    /// The momentum at each batch of the last fit.
+    pub fn moms(&self) -> &[f64] {
+        &self.moms
+    }
+
+    /// Batches done at the end of each epoch of the last fit.
+    pub fn iters(&self) -> &[usize] {
+        &self.iters
+    }
+
+    /// A row for each epoch of the last fit.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The rows of all fits.
+    pub fn history(&self) -> &[Row] {
+        &self.history
+    }
+
+    /// The last epoch's number called `name`: `train_loss`, `valid_loss`, or a metric.
+    pub fn last(&self, name: &str) -> Option<f64> {
+        self.rows.last()?.get(name)
+    }
+
+    /// Validation losses of the last fit with the batch after which they were measured.
+    pub fn valid_losses(&self) -> Vec<(usize, f64)> {
+        let at = |(i, row): (&usize, &Row)| Some((*i, row.get("valid_loss")?));
+        self.iters.iter().zip(&self.rows).filter_map(at).collect()
+    }
+
+    pub(super) fn begin_fit(&mut self) {
+        *self = Recorder { history: std::mem::take(&mut self.history), ..Recorder::default() };
+    }
+
+    /// Writes the rows of all fits as CSV, atomically: fastai's `history.csv`, numbers at full precision.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) naming `path`.
+    pub fn save_csv(&self, path: &Path) -> Result<()> {
+        write_atomic(path, |out| {
+            let Some(first) = self.history.first() else { return Ok(()) };
+            writeln!(out, "epoch,train_loss,{},time", first.names.join(","))?;
+            for row in &self.history {
+                let number = |v: Option<f64>| v.map_or(String::new(), |v| v.to_string());
+                let cells: Vec<String> = row.values().into_iter().map(number).collect();
+                writeln!(out, "{},{},{}", row.epoch, cells.join(","), super::table::format_time(row.seconds))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(feature = "plot")]
+mod plots {
+    use super::Recorder;
+    use crate::plot::{self, Figure};
+
+    impl Recorder {
+        /// fastai's `plot_loss`: the smoothed training loss from the fifth batch on, and the validation loss.
+        pub fn plot_loss(&self) -> Figure {
+            plot::loss_curve(self.losses(), &self.valid_losses(), 5)
+        }
+
+        /// fastai's `plot_sched`: learning rate and momentum over the batches.
+        pub fn plot_sched(&self) -> Figure {
+            plot::schedule(self.lrs(), self.moms())
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Callbacks that every learner has, or every one-cycle fit.
+
+use super::Learner;
+use super::callback::{Callback, Signal};
+use crate::optim::schedule::Schedule;
+use crate::{Error, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Sets learning rate and momentum of every group before each training batch, by the position in the fit. The first batch
+/// is at 0, the last one step before 1.
+pub struct ParamScheduler {
+    lr: Vec<Schedule>,
+    mom: Vec<Schedule>,
+}
+
+impl ParamScheduler {
+    pub(super) const NAME: &'static str = "ParamScheduler";
+
+    /// A schedule for each group, of the learning rate and of the momentum.
+    pub fn new(lr: Vec<Schedule>, mom: Vec<Schedule>) -> ParamScheduler {
+        ParamScheduler { lr, mom }
+    }
+}
+
+impl Callback for ParamScheduler {
+    fn name(&self) -> &'static str {
+        ParamScheduler::NAME
+    }
+
+    fn order(&self) -> i32 {
+        60
+    }
+
+    fn before_batch(&mut self, learn: &mut Learner) -> Signal {
+        if learn.is_training() {
+            let position = learn.pct_train();
+            learn.opt_mut().set(|g, h| {
+                h.lr = self.lr[g](position);
+                h.mom = self.mom[g](position);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Ends the fit with an error when a training loss is NaN or infinite, before such a loss can reach the weights. Every
+/// learner has it: nothing after such a batch would be worth its electricity.
+#[derive(Debug, Default)]
+pub struct TerminateOnNaN;
+
+impl Callback for TerminateOnNaN {
+    fn name(&self) -> &'static str {
+        "TerminateOnNaN"
+    }
+
+    fn order(&self) -> i32 {
+        -9
+    }
+
+    fn after_loss(&mut self, learn: &mut Learner) -> Signal {
+        let loss = learn.loss();
+        if learn.is_training() && !loss.is_finite() {
+            let place = format!("epoch {}, batch {}", learn.epoch(), learn.iter());
+            let error = Error::new(ErrorKind::NotFinite, format!("the training loss became {loss}")).on(place);
+            return Err(error.remedy("use a smaller learning rate; the weights are those before this batch").into());
+        }
+        Ok(())
+    }
+}
+
+/// Ends the fit between two batches when a flag is raised, with [`ErrorKind::Interrupted`]: how Ctrl-C reaches a fit. The
+/// learner stays as it was after the last batch, ready to be saved.
+#[derive(Clone, Debug)]
+pub struct StopOnFlag(Arc<AtomicUsize>);
+
+impl StopOnFlag {
+    /// Watches `flag`; 0 means go on.
+    pub fn new(flag: Arc<AtomicUsize>) -> StopOnFlag {
+        StopOnFlag(flag)
+    }
+}
+
+impl Callback for StopOnFlag {
+    fn name(&self) -> &'static str {
+        "StopOnFlag"
+    }
+
+    fn order(&self) -> i32 {
+        90
+    }
+
+    fn after_batch(&mut self, learn: &mut Learner) -> Signal {
+        if self.0.load(Ordering::SeqCst) != 0 {
+            let place = format!("epoch {}, batch {}", learn.epoch(), learn.iter());
+            return Err(Error::new(ErrorKind::Interrupted, "stopped on request").on(place).into());
+        }
+        Ok(())
+    }
+}

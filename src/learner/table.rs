@@ -1,0 +1,110 @@
+//! fastai's training table, character for character, trailing blanks included: whoever compares two runs with `diff` should
+//! see two runs. A pure function of names and numbers.
+
+/// The width of a cell at least: six decimals of a loss.
+const NARROWEST: usize = 8;
+
+/// fastai's training table.
+///
+/// ```
+/// use onecycle::learner::Table;
+/// let table = Table::new(["error_rate"]);
+/// assert_eq!(table.header(), "epoch     train_loss  valid_loss  error_rate  time    ");
+/// let row = table.row(0, &[Some(1.661858), Some(0.836439), Some(0.7)], 65.4);
+/// assert_eq!(row, "0         1.661858    0.836439    0.700000    01:05     ");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table {
+    names: Vec<String>,
+}
+
+impl Table {
+    /// A table with a column for each metric, between the losses and the time.
+    pub fn new<S: Into<String>>(metrics: impl IntoIterator<Item = S>) -> Table {
+        let fixed = ["epoch", "train_loss", "valid_loss"].map(String::from);
+        let names = fixed.into_iter().chain(metrics.into_iter().map(Into::into)).chain(["time".to_string()]);
+        Table { names: names.collect() }
+    }
+
+    /// The columns' names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The header line.
+    pub fn header(&self) -> String {
+        let cells: Vec<String> = self.names.iter().map(|n| format!("{n:NARROWEST$}")).collect();
+        cells.join("  ")
+    }
+
+    /// The cells of an epoch: train_loss, valid_loss and metrics (`None` without validation), then the time.
+    pub fn cells(&self, epoch: usize, values: &[Option<f64>], seconds: f64) -> Vec<String> {
+        let number = |v: &Option<f64>| v.map_or("None".to_string(), |v| format!("{v:.6}"));
+        let numbers = values.iter().map(number);
+        [epoch.to_string()].into_iter().chain(numbers).chain([format_time(seconds)]).collect()
+    }
+
+    /// The line of an epoch.
+    pub fn row(&self, epoch: usize, values: &[Option<f64>], seconds: f64) -> String {
+        let width = |i: usize| self.names.get(i).map_or(0, |n| n.chars().count()).max(NARROWEST) + 2;
+        let cells = self.cells(epoch, values, seconds);
+        cells.iter().enumerate().map(|(i, cell)| format!("{cell:0$}", width(i))).collect()
+    }
+}
+
+/// Whole seconds, truncated: `01:05`, from one hour on `1:01:05`.
+pub fn format_time(seconds: f64) -> String {
+    // A cast of NaN or of a negative number is 0.
+    let s = seconds as u64;
+    let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
+    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m:02}:{s:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A recorded value, or nothing (and a word about it) in a package without fixtures.
+    fn fixture(name: &str) -> Option<String> {
+        let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
+        let places = named.into_iter().chain(["../shared/fixtures".into(), "tests/fixtures".into()]);
+        let path = places.map(|d: PathBuf| d.join("training").join(name)).find(|p| p.exists());
+        if path.is_none() {
+            eprintln!("skipped: {name} is not there; set ONECYCLE_FIXTURES to the directory of recorded values");
+        }
+        path.map(|p| std::fs::read_to_string(p).unwrap())
+    }
+
+    #[test]
+    fn parity_with_fastais_table() {
+        let (Some(json), Some(text)) = (fixture("recorder.json"), fixture("recorder_table.txt")) else { return };
+        let recorded: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let names: Vec<String> = serde_json::from_value(recorded["metric_names"].clone()).unwrap();
+        let rows: Vec<Vec<f64>> = serde_json::from_value(recorded["values"].clone()).unwrap();
+        let table = Table::new(names[3..names.len() - 1].to_vec());
+        assert_eq!(table.names(), names);
+        let row = |(epoch, values): (usize, &Vec<f64>)| {
+            table.row(epoch, &values.iter().map(|v| Some(*v)).collect::<Vec<_>>(), 0.0)
+        };
+        let lines: Vec<String> = [table.header()].into_iter().chain(rows.iter().enumerate().map(row)).collect();
+        assert_eq!(lines.join("\n"), text.trim_matches('\n'));
+    }
+
+    #[test]
+    fn parity_of_times() {
+        let Some(json) = fixture("recorder.json") else { return };
+        let recorded: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let times: Vec<(f64, String)> = serde_json::from_value(recorded["time_format"].clone()).unwrap();
+        for (seconds, text) in times {
+            assert_eq!(format_time(seconds), text);
+        }
+        assert_eq!(format_time(f64::NAN), "00:00");
+    }
+
+    #[test]
+    fn without_validation_the_cells_say_none() {
+        let row = Table::new(["error_rate"]).row(12, &[Some(0.5), None, None], 3665.0);
+        assert_eq!(row, "12        0.500000    None        None        1:01:05   ");
+    }
+}

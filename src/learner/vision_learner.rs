@@ -1,0 +1,46 @@
+//! From an architecture and data to a learner.
+
+use super::Learner;
+use crate::data::DataLoaders;
+use crate::nn::{Arch, HeadOptions, Module, Sequential, create_head, init_head};
+use crate::{Error, ErrorKind, Result};
+
+/// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, cross entropy
+/// and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`.
+///
+/// ```no_run
+/// # use onecycle::prelude::*;
+/// # fn demo(dls: DataLoaders) -> onecycle::Result<()> {
+/// let learn = vision_learner(&dls, resnet34)?.metrics(error_rate);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Data`] when the data has fewer than two classes.
+pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<Learner> {
+    let arch = arch();
+    if dls.c() < 2 {
+        let message = format!("a classifier needs at least two classes, the data has {}", dls.c());
+        return Err(Error::new(ErrorKind::Data, message).on(dls.datasets().source().display()));
+    }
+    let options = HeadOptions::default();
+    let model = build(&arch, &options, dls.c());
+    init(&model, dls.seed());
+    #[allow(unused_mut)]
+    let mut learn = Learner::new(model, arch, options, dls.clone());
+    #[cfg(feature = "cli")]
+    learn.add_cb(super::ProgressCallback::new(super::Verbosity::Full));
+    Ok(learn)
+}
+
+/// `Sequential(body, head)`, with weights of zero.
+pub(super) fn build(arch: &Arch, head: &HeadOptions, classes: usize) -> Sequential {
+    Sequential::new().push(arch.body()).push(create_head(arch.features(), classes, head))
+}
+
+fn init(model: &Sequential, seed: u64) {
+    model.init_with(seed);
+    if let Some(head) = model.get(1) {
+        init_head(head, seed.wrapping_add(1));
+    }
+}
