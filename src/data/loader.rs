@@ -77,6 +77,17 @@ impl DataLoader {
         bs: usize,
         workers: usize,
     ) -> Result<DataLoader> {
+        DataLoader::over_files(pool(workers)?, opener, arrange(item_tfms), paths, targets, bs)
+    }
+
+    fn over_files(
+        pool: Arc<rayon::ThreadPool>,
+        opener: Arc<dyn OpenPicture>,
+        item_tfms: Vec<Arc<dyn ItemTransform>>,
+        paths: Vec<PathBuf>,
+        targets: Option<Vec<i64>>,
+        bs: usize,
+    ) -> Result<DataLoader> {
         check_bs(bs)?;
         let n = paths.len();
         let targets = targets.unwrap_or_else(|| vec![-1; n]);
@@ -85,12 +96,11 @@ impl DataLoader {
                 .on("targets")
                 .remedy("give one label a file, or none at all"));
         }
-        let item_tfms = arrange(item_tfms);
         let plan = Plan { opener, item_tfms, subset: Subset::Valid, seed: 0, items: Arc::new(paths), targets };
         Ok(DataLoader {
             plan: Arc::new(plan),
             indices: Arc::new((0..n).collect()),
-            pool: pool(workers)?,
+            pool,
             slabs: Arc::default(),
             bs,
             shuffle: false,
@@ -290,9 +300,7 @@ impl DataLoaders {
             None => None,
         };
         let (opener, tfms) = (self.opener().clone(), self.item_tfms().to_vec());
-        let mut loader = DataLoader::for_files(opener, tfms, paths, targets, self.valid.bs, 1)?;
-        loader.pool = self.valid.pool.clone();
-        Ok(loader)
+        DataLoader::over_files(self.valid.pool.clone(), opener, tfms, paths, targets, self.valid.bs)
     }
 }
 

@@ -17,6 +17,7 @@
 //! [`Batch`] to a device.
 
 pub mod block;
+pub(crate) mod buffer;
 pub mod category;
 pub mod datasets;
 pub mod items;

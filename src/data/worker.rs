@@ -9,7 +9,8 @@
 //! picture has a place in the slab, and its random draws have an address (seed, epoch, item).
 //!
 //! **Memory** is bounded: three slabs of `bs * height * width * 3` bytes (two ahead and the consumer's; at 64 pictures of
-//! 460x460, 3 x 40.6 MB), and for each worker one file, one decoded picture and one transformed picture. Slabs return to
+//! 460x460, 3 x 40.6 MB), and for each worker one file, one decoded picture, one transformed picture, and a few buffers kept
+//! for the next picture. Slabs return to
 //! the loader when dropped, and the next batch reuses them.
 //!
 //! **Failure** ends the iteration: a picture that cannot be opened, a transform that panics, or pictures of different
@@ -18,6 +19,7 @@
 //! stop and waits for those that are running: one picture's time.
 
 use super::block::OpenPicture;
+use super::buffer;
 use super::transform::{self, ItemTransform, Subset};
 use crate::rng::{Purpose, Rng};
 use crate::{Error, ErrorKind, Result};
@@ -176,6 +178,7 @@ impl Job {
             Some(Ok(picture)) => {
                 let stored = self.store(&mut progress, place, &picture);
                 stored.unwrap_or_else(|e| progress.fail(place, e));
+                buffer::give(picture.rgb);
             }
             Some(Err(e)) => progress.fail(place, e),
             None => {}

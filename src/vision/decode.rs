@@ -18,7 +18,7 @@
 //! The `image` crate decodes. Its JPEG pixels differ from libjpeg's by at most 7 levels, 0.4 on average (chroma
 //! upsampling), so comparisons with fastai start from PNG.
 
-use crate::data::{InputBlock, OpenPicture, Picture};
+use crate::data::{InputBlock, OpenPicture, Picture, buffer};
 use crate::{Error, ErrorKind, Result};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::fs::File;
@@ -101,10 +101,12 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
         let text = format!("the file has {} bytes; {} is the limit", meta.len(), options.max_file_bytes);
         return Err(image_error(text).on(path.display()).remedy("make the picture smaller, or raise max_file_bytes"));
     }
-    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
+    let mut bytes = buffer::empty(meta.len() as usize + 1);
     // A named pipe or a file that grows has no honest length: never read more than the limit.
     file.by_ref().take(options.max_file_bytes + 1).read_to_end(&mut bytes).map_err(io)?;
-    decode(&bytes, options).map_err(|e| e.on(path.display()))
+    let picture = decode(&bytes, options).map_err(|e| e.on(path.display()));
+    buffer::give(bytes);
+    picture
 }
 
 /// The picture in `bytes`, whose format is found by content.
@@ -132,7 +134,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
         return Err(image_error("the picture has no pixel").remedy(BAD_FILE));
     }
     let color = decoder.color_type();
-    let mut raw = vec![0; decoder.total_bytes() as usize]; // [H, W, channels], native-endian where 16 bits
+    let mut raw = buffer::zeroed(decoder.total_bytes() as usize); // [H, W, channels], native-endian where 16 bits
     decoder.read_image(&mut raw).map_err(|e| damaged(format, e))?;
     Ok(Picture { width: width as usize, height: height as usize, rgb: to_rgb(raw, color)? })
 }

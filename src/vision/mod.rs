@@ -1,4 +1,8 @@
 //! Pictures: decoding, resizing, augmentation, showing.
+//!
+//! `data` moves pictures without knowing what they are; here is what they are. The way of a file: [`decode()`] makes bytes
+//! into a [`Picture`](crate::data::Picture) under limits, [`Resize`] takes a region of it and [`resample`]s it with Pillow's
+//! arithmetic. [`crop`] is the search for random crops, [`quickstart`] draws a data set for the first run.
 
 pub mod augment;
 pub mod crop;

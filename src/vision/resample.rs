@@ -18,7 +18,7 @@
 //! sum over the low halves is the same integer. So taps are processed in pairs, the pair's weights interleaved as its
 //! bytes are. The AVX2 path is chosen at run time; the scalar path gives the same bytes, which a test checks.
 
-use crate::data::Picture;
+use crate::data::{Picture, buffer};
 
 /// Fractional bits of a weight.
 const BITS: u32 = 22;
@@ -61,7 +61,8 @@ impl<'a> View<'a> {
     }
 
     fn copied(&self) -> Picture {
-        let rgb = (0..self.height).flat_map(|y| self.row(y)).copied().collect();
+        let mut rgb = buffer::empty(self.width * self.height * 3);
+        (0..self.height).for_each(|y| rgb.extend_from_slice(self.row(y)));
         Picture { width: self.width, height: self.height, rgb }
     }
 }
@@ -83,11 +84,16 @@ fn resample_with(source: View, width: usize, height: usize, avx2: bool) -> Pictu
         return horizontal(source, width, avx2);
     }
     let vertical_first = height < h && (h - height) as i64 > 2 * (w as i64 - width as i64);
+    let (half, whole);
     if vertical_first {
-        horizontal(View::of(&vertical(source, height, avx2)), width, avx2)
+        half = vertical(source, height, avx2);
+        whole = horizontal(View::of(&half), width, avx2);
     } else {
-        vertical(View::of(&horizontal(source, width, avx2)), height, avx2)
+        half = horizontal(source, width, avx2);
+        whole = vertical(View::of(&half), height, avx2);
     }
+    buffer::give(half.rgb);
+    whole
 }
 
 fn has_avx2() -> bool {
@@ -159,7 +165,7 @@ const ROUND: i32 = 1 << (BITS - 1);
 
 fn horizontal(source: View, width: usize, avx2: bool) -> Picture {
     let weights = Weights::new(source.width, width);
-    let mut rgb = vec![0; width * source.height * 3]; // [h, width, 3]
+    let mut rgb = buffer::zeroed(width * source.height * 3); // [h, width, 3]
     let mut y = 0;
     #[cfg(target_arch = "x86_64")]
     if avx2 {
@@ -197,7 +203,7 @@ fn horizontal_row(row: &[u8], weights: &Weights, from: usize, out: &mut [u8]) {
 fn vertical(source: View, height: usize, avx2: bool) -> Picture {
     let weights = Weights::new(source.height, height);
     let len = source.width * 3;
-    let mut rgb = vec![0; height * len]; // [height, w, 3]
+    let mut rgb = buffer::zeroed(height * len); // [height, w, 3]
     for (i, out) in rgb.chunks_exact_mut(len).enumerate() {
         let (lo, taps) = weights.windows[i];
         let mut from = 0;

@@ -17,7 +17,7 @@
 
 use super::crop::{self, Crop, PlaceOrder};
 use super::resample::{View, resample_view};
-use crate::data::{ItemTransform, Picture, Subset, python};
+use crate::data::{ItemTransform, Picture, Subset, buffer, python};
 use crate::rng::Rng;
 use crate::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -363,20 +363,23 @@ fn take_and_resample(picture: Picture, region: Region, pad: PadMode, size: Size)
     let (w, h) = (picture.width as i64, picture.height as i64);
     let Region { left, top, width, height } = region;
     let inside = left >= 0 && top >= 0 && left + width as i64 <= w && top + height as i64 <= h;
-    let padded;
-    let view = if inside {
-        View::of(&picture).part(left as usize, top as usize, width, height)
+    let result;
+    if inside {
+        let view = View::of(&picture).part(left as usize, top as usize, width, height);
+        result = resample_view(view, size.width, size.height);
     } else {
-        padded = copy_padded(&picture, region, pad);
-        View::of(&padded)
-    };
-    resample_view(view, size.width, size.height)
+        let padded = copy_padded(&picture, region, pad);
+        result = resample_view(View::of(&padded), size.width, size.height);
+        buffer::give(padded.rgb);
+    }
+    buffer::give(picture.rgb);
+    result
 }
 
 fn copy_padded(picture: &Picture, region: Region, pad: PadMode) -> Picture {
     let (w, h) = (picture.width, picture.height);
     let columns: Vec<Option<usize>> = (0..region.width as i64).map(|x| source_index(region.left + x, w, pad)).collect();
-    let mut rgb = Vec::with_capacity(region.width * region.height * 3); // [region.height, region.width, 3]
+    let mut rgb = buffer::empty(region.width * region.height * 3); // [region.height, region.width, 3]
     for y in 0..region.height as i64 {
         let row = source_index(region.top + y, h, pad).map(|r| &picture.rgb[r * w * 3..][..w * 3]);
         for column in &columns {
