@@ -67,7 +67,16 @@ impl Bench {
     }
 
     /// As [`Bench::case`], for work that needs a preparation outside the clock: `f` says how long its work took.
-    pub fn timed(&self, name: &str, flop: f64, bytes: f64, mut f: impl FnMut() -> Duration) {
+    pub fn timed(&self, name: &str, flop: f64, bytes: f64, f: impl FnMut() -> Duration) {
+        self.run(name, Work { flop, bytes, items: 0 }, f);
+    }
+
+    /// Times `f`, which handles `items` pictures: pictures a second, and the time of one in place of the roofline.
+    pub fn items(&self, name: &str, items: usize, f: impl FnMut() -> Duration) {
+        self.run(name, Work { flop: 0.0, bytes: 0.0, items }, f);
+    }
+
+    fn run(&self, name: &str, work: Work, mut f: impl FnMut() -> Duration) {
         if !self.wants(name) {
             return;
         }
@@ -81,18 +90,23 @@ impl Bench {
         times.sort_by(f64::total_cmp);
         let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
         let (median, low, high) = (at(0.5), at(0.0), at(0.9));
+        let Work { flop, bytes, items } = work;
         let floor = (flop / self.ceilings.flops).max(bytes / self.ceilings.bytes);
         let by_flops = flop / self.ceilings.flops >= bytes / self.ceilings.bytes;
-        let rate = if by_flops {
-            format!("{:.1} GFLOP/s", flop / median / 1e9)
-        } else {
-            format!("{:.1} GB/s", bytes / median / 1e9)
+        let rate = match (items, by_flops) {
+            (1.., _) => format!("{:.0} img/s", items as f64 / median),
+            (0, true) => format!("{:.1} GFLOP/s", flop / median / 1e9),
+            (0, false) => format!("{:.1} GB/s", bytes / median / 1e9),
+        };
+        let last = match items {
+            0 => format!("{:.0}%", 100.0 * floor / median),
+            n => time(median / n as f64),
         };
         let spread = format!("{}..{}", time(low), time(high));
-        println!("{name:<44} {:>10} {spread:>16} {rate:>13} {:>8.0}%", time(median), 100.0 * floor / median);
+        println!("{name:<44} {:>10} {spread:>16} {rate:>13} {last:>9}", time(median));
         if let Some(path) = &self.json {
             let line = format!(
-                "{{\"bench\":\"{name}\",\"us\":{:.1},\"us_min\":{:.1},\"us_p90\":{:.1},\"flop\":{flop},\"bytes\":{bytes},\
+                "{{\"bench\":\"{name}\",\"us\":{:.1},\"us_min\":{:.1},\"us_p90\":{:.1},\"flop\":{flop},\"bytes\":{bytes},\"items\":{items},\
                  \"threads\":{},\"peak_rss_mb\":{:.0}}}\n",
                 median * 1e6,
                 low * 1e6,
@@ -106,6 +120,14 @@ impl Bench {
             }
         }
     }
+}
+
+/// What one run of a case does.
+struct Work {
+    flop: f64,
+    bytes: f64,
+    /// Pictures; 0 where the roofline says more.
+    items: usize,
 }
 
 /// The most memory this process ever had, in MB (10^6 bytes); 0 where the system doesn't tell.

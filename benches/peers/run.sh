@@ -29,7 +29,6 @@ if [ ${#cases[@]} -eq 0 ]; then
     done
 fi
 
-cargo build --release --bench step ${CARGO_FLAGS:-} >&2
 ours=$(cargo bench --bench step --no-run --message-format=json ${CARGO_FLAGS:-} 2>/dev/null |
     "$PYTHON" -c 'import json,sys
 rows = [json.loads(l) for l in sys.stdin if l.startswith("{")]
