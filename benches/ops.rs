@@ -38,7 +38,9 @@ fn both_ways(
             let leaf = |i: usize| if which.contains(&i) { slots[i].leaf(&inputs[i]) } else { inputs[i].clone() };
             let leaves: Vec<Tensor> = (0..inputs.len()).map(leaf).collect();
             let y = f(&leaves);
-            let start_dy = dy.clone();
+            // A copy of its own, as in a network: operations that work in place would copy a shared one inside the clock.
+            let start_dy =
+                Tensor::from_slice(&dy.to_vec::<f32>().expect("f32"), dy.shape().clone(), Device::Cpu).expect("fits");
             let t = Instant::now();
             autograd::backward_with(&y, start_dy).expect("the graph is fresh");
             t.elapsed()
