@@ -128,6 +128,11 @@ impl Error {
         self.item.as_deref()
     }
 
+    /// What the reader can do; empty when nothing is known.
+    pub(crate) fn advice(&self) -> &str {
+        self.remedy.as_deref().unwrap_or_default()
+    }
+
     /// What failed, without item and remedy.
     pub fn message(&self) -> &str {
         &self.message

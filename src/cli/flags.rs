@@ -215,6 +215,9 @@ pub struct EvaluateFlags {
     /// Pictures in a batch [default: 64]
     #[arg(long, value_name = "N")]
     pub bs: Option<usize>,
+    /// Regular expression whose first group is the label; without it a picture's folder is its label
+    #[arg(long, value_name = "RE")]
+    pub label_re: Option<String>,
     /// Print one JSON object: error_rate, loss, n
     #[arg(long)]
     pub json: bool,
