@@ -10,6 +10,8 @@ pub mod decode;
 pub mod quickstart;
 mod resample;
 pub mod resize;
+#[cfg(feature = "plot")]
+mod show;
 
 pub use augment::{AugTransforms, aug_transforms};
 pub use crop::{Crop, choose_crop, valid_crop};
