@@ -131,7 +131,7 @@ fn spin_256(rounds: usize) -> usize {
 }
 
 // Register budgets: 14 x 2 accumulators + 2 columns + 1 broadcast of 32 registers; 6 x 2 + 2 + 1 of 16.
-// SAFETY (both): `Gemm::kernels` hands these out only where `simd::level` found the instructions.
+// SAFETY: `Gemm::kernels` hands this out only where `simd::level` found the instructions.
 pub(super) static AVX512: Kernels<f32> = Kernels {
     rows: 14,
     cols: 32,
@@ -139,6 +139,7 @@ pub(super) static AVX512: Kernels<f32> = Kernels {
     outer: |args, rows| unsafe { outer_512(args, rows) },
     spin: |rounds| unsafe { spin_512(rounds) },
 };
+// SAFETY: as above.
 pub(super) static AVX2: Kernels<f32> = Kernels {
     rows: 6,
     cols: 16,
