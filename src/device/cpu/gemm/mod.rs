@@ -86,7 +86,7 @@ impl<T: Gemm> Packed<T> {
     fn panels(depth: usize, cols: usize) -> Buffer {
         let width = T::kernels().cols;
         let mut data = Buffer::uninit(cols.div_ceil(width) * depth * width * size_of::<T>());
-        if cols % width != 0 {
+        if !cols.is_multiple_of(width) {
             let from = cols / width * depth * width;
             data.as_mut_slice::<T>()[from..].fill(T::ZERO);
         }
