@@ -12,9 +12,6 @@ use onecycle::vision::augment::{Draws, theta, warp_coefficients, zoom_of};
 use onecycle::vision::{Resize, aug_transforms, valid_crop};
 use onecycle::{DType, Device, Tensor};
 use serde_json::Value;
-use std::collections::HashMap;
-
-type File = HashMap<String, Recorded>;
 
 fn number(v: &Value) -> f64 {
     v.as_f64().unwrap_or_else(|| panic!("a number instead of {v}"))

@@ -131,18 +131,23 @@ fn spin_256(rounds: usize) -> usize {
 }
 
 // Register budgets: 14 x 2 accumulators + 2 columns + 1 broadcast of 32 registers; 6 x 2 + 2 + 1 of 16.
-// SAFETY (both): `Gemm::kernels` hands these out only where `simd::level` found the instructions.
 pub(super) static AVX512: Kernels<f32> = Kernels {
     rows: 14,
     cols: 32,
+    // SAFETY: `Gemm::kernels` hands this table out only where `simd::level` found the instructions.
     gather: |args, rows| unsafe { gather_512(args, rows) },
+    // SAFETY: as above.
     outer: |args, rows| unsafe { outer_512(args, rows) },
+    // SAFETY: as above.
     spin: |rounds| unsafe { spin_512(rounds) },
 };
 pub(super) static AVX2: Kernels<f32> = Kernels {
     rows: 6,
     cols: 16,
+    // SAFETY: as above.
     gather: |args, rows| unsafe { gather_256(args, rows) },
+    // SAFETY: as above.
     outer: |args, rows| unsafe { outer_256(args, rows) },
+    // SAFETY: as above.
     spin: |rounds| unsafe { spin_256(rounds) },
 };

@@ -10,7 +10,7 @@
 //!
 //! Both hold a tile of the output in registers (14 x 32 numbers with AVX-512) while they walk the whole depth. Per step of
 //! the depth a tile loads 2 vectors and 14 single numbers for 28 multiply-adds, so it is bound by arithmetic, not by loads.
-//! The kernels are written once, over the [`Vector`] trait; `avx.rs` has its 512-bit and 256-bit forms, `portable.rs` the
+//! The kernels are written once, over the `Vector` trait; `avx.rs` has its 512-bit and 256-bit forms, `portable.rs` the
 //! plain one that every other processor, and f64, uses.
 //!
 //! Every number of the output is summed in the order of the depth, whatever the tile and the thread: the bits don't depend
@@ -86,7 +86,7 @@ impl<T: Gemm> Packed<T> {
     fn panels(depth: usize, cols: usize) -> Buffer {
         let width = T::kernels().cols;
         let mut data = Buffer::uninit(cols.div_ceil(width) * depth * width * size_of::<T>());
-        if cols % width != 0 {
+        if !cols.is_multiple_of(width) {
             let from = cols / width * depth * width;
             data.as_mut_slice::<T>()[from..].fill(T::ZERO);
         }
