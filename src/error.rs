@@ -130,7 +130,7 @@ impl Error {
     }
 
     /// What the reader can do; empty when nothing is known.
-    pub(crate) fn advice(&self) -> &str {
+    pub fn advice(&self) -> &str {
         self.remedy.as_deref().unwrap_or_default()
     }
 

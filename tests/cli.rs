@@ -321,6 +321,7 @@ fn signals_save_what_there_is() {
         let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
         let Ok(true) = kill.map(|s| s.success()) else {
             child.kill().unwrap();
+            child.wait().unwrap();
             println!("skipped: there is no `kill` to send signals with");
             return;
         };
