@@ -24,6 +24,7 @@
 //! ```
 
 pub mod gradcheck;
+pub mod watch;
 
 use crate::tensor::{Shape, Tensor};
 use crate::{Error, ErrorKind, Result};
@@ -31,6 +32,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use watch::Phase;
 
 /// The derivative of one operation, with what its forward pass saved.
 pub trait Backward: Send + Sync {
@@ -76,7 +78,12 @@ impl GradSlot {
 /// The first gradient is stored as it is, later ones are added: no buffer of zeros is made to add to.
 fn add_to(sum: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
     match sum {
-        Some(sum) => sum.accumulate(grad),
+        Some(sum) => {
+            let shape = grad.shape().clone();
+            sum.accumulate(grad)?;
+            watch::lap(Phase::Backward, "gradient sum", &shape);
+            Ok(())
+        }
         None => {
             *sum = Some(grad);
             Ok(())
@@ -148,6 +155,7 @@ pub fn record<B: Backward + 'static>(
     output: Tensor,
     save: impl FnOnce(&[bool]) -> B,
 ) -> Tensor {
+    watch::lap(Phase::Forward, op, output.shape());
     let needs: Vec<bool> = inputs.iter().map(|t| t.requires_grad()).collect();
     if !enabled() || !needs.contains(&true) {
         return output.detach();
@@ -214,6 +222,7 @@ pub fn backward_with(output: &Tensor, dy: Tensor) -> Result<()> {
         };
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
         let grads = step.backward(grad, &needs)?;
+        watch::lap(Phase::Backward, node.op, &node.shape);
         for (input, grad) in node.inputs.iter().zip(grads) {
             let (Some(input), Some(grad)) = (input, grad) else { continue };
             if grad.shape() != &input.shape {

@@ -60,6 +60,20 @@ pub fn par_for(n: usize, f: impl Fn(usize) + Send + Sync) {
     }
 }
 
+/// As [`par_chunks_mut`] with two outputs, cut into equally many pieces of `sizes.0` and `sizes.1` elements.
+pub fn par_chunks2_mut<A: Send, B: Send>(
+    (a, b): (&mut [A], &mut [B]),
+    sizes: (usize, usize),
+    f: impl Fn(usize, &mut [A], &mut [B]) + Send + Sync,
+) {
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    debug_assert_eq!(a.len().div_ceil(sizes.0), b.len().div_ceil(sizes.1));
+    let pieces = a.par_chunks_mut(sizes.0).zip(b.par_chunks_mut(sizes.1));
+    install(|| pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b)));
+}
+
 /// Cuts `out` into pieces of `size` elements and runs `f(index, piece)` on each, in parallel.
 pub fn par_chunks_mut<T: Send>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) {
     if out.len() <= size {

@@ -19,6 +19,7 @@
 
 mod cpu;
 
+use crate::autograd::watch::{self, Phase};
 use crate::autograd::{self, Backward};
 use crate::device::Device;
 use crate::tensor::{Tensor, for_float, same_kind};
@@ -130,11 +131,13 @@ impl Backward for Conv2dBackward {
         let dx = self.weight.filter(|_| needs[0]).map(|weight| {
             let mut dx = Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device);
             for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()));
+            watch::lap(Phase::Backward, "conv2d input gradient", dy.shape());
             dx
         });
         let dw = self.x.filter(|_| needs[1]).map(|x| {
             let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype, device);
             for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut()));
+            watch::lap(Phase::Backward, "conv2d weight gradient", dy.shape());
             dw
         });
         let mut grads = vec![dx, dw];

@@ -1,7 +1,7 @@
 //! Max pooling on the processor.
 
 use super::Geometry;
-use crate::device::cpu::{par_chunks_mut, par_for, simd::vectorized};
+use crate::device::cpu::{par_chunks_mut, par_chunks2_mut, simd::vectorized};
 use crate::tensor::Float;
 
 impl Geometry {
@@ -24,13 +24,8 @@ impl Geometry {
 pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], y: &mut [T], winner: &mut [u8]) {
     let [_, h, w, c] = g.input;
     let [p, q] = g.output;
-    let row = q * c;
-    let rows = y.len() / row.max(1);
-    let outputs: Vec<std::sync::Mutex<(&mut [T], &mut [u8])>> =
-        y.chunks_exact_mut(row.max(1)).zip(winner.chunks_exact_mut(row.max(1))).map(std::sync::Mutex::new).collect();
-    par_for(rows, |i| {
-        let mut output = outputs[i].lock().unwrap_or_else(|e| e.into_inner());
-        let (y, winner) = &mut *output;
+    let row = (q * c).max(1);
+    par_chunks2_mut((y, winner), (row, row), |i, y, winner| {
         let picture = &x[i / p * h * w * c..][..h * w * c];
         for j in 0..q {
             let (y, winner) = (&mut y[j * c..][..c], &mut winner[j * c..][..c]);

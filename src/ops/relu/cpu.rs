@@ -18,7 +18,7 @@ vectorized! {
 }
 
 /// `dy` becomes `dx`: it is set to 0 where `y` was clipped.
-pub(crate) fn backward<T: Float>(y: &[T], dy: &mut [T]) {
+pub(super) fn backward<T: Float>(y: &[T], dy: &mut [T]) {
     par_chunks_mut(dy, PIECE, |i, dy| clear(&y[i * PIECE..], dy));
 }
 

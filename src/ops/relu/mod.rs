@@ -4,8 +4,6 @@
 
 mod cpu;
 
-pub(crate) use cpu::backward as mask;
-
 use crate::Result;
 use crate::autograd::{self, Backward};
 use crate::device::Device;

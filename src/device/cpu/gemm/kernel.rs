@@ -26,6 +26,9 @@ pub(super) trait Vector: Copy {
     /// The masked numbers can be read at `p`.
     unsafe fn load_masked(p: *const Self::Elem, mask: Self::Mask) -> Self;
     /// # Safety
+    /// `LANES` numbers can be written at `p`.
+    unsafe fn store(self, p: *mut Self::Elem);
+    /// # Safety
     /// The masked numbers can be written at `p`.
     unsafe fn store_masked(self, p: *mut Self::Elem, mask: Self::Mask);
 }
@@ -79,10 +82,20 @@ pub(super) unsafe fn gather<V: Vector, const MR: usize, const NV: usize>(args: &
                 }
             }
         }
+        let place = |i: usize, j: usize| args.out.wrapping_add(*args.results.add(i) + j * V::LANES);
+        if args.cols >= NV * V::LANES {
+            // Masked stores are slow even where the mask is full.
+            for i in 0..MR {
+                for j in 0..NV {
+                    acc[i][j].store(place(i, j));
+                }
+            }
+            return;
+        }
         for j in 0..NV {
             let mask = V::mask(args.cols.saturating_sub(j * V::LANES));
             for i in 0..MR {
-                acc[i][j].store_masked(args.out.wrapping_add(*args.results.add(i) + j * V::LANES), mask);
+                acc[i][j].store_masked(place(i, j), mask);
             }
         }
     }
@@ -140,6 +153,14 @@ pub(super) unsafe fn outer<V: Vector, const MR: usize, const NV: usize>(args: &O
                 l = l.wrapping_add(args.left_step);
                 r = r.wrapping_add(args.right_step);
             }
+        }
+        if args.cols >= NV * V::LANES {
+            for i in 0..MR {
+                for j in 0..NV {
+                    acc[i][j].store(place(i, j));
+                }
+            }
+            return;
         }
         for i in 0..MR {
             for j in 0..NV {

@@ -41,6 +41,11 @@ impl<T: Float> Vector for Four<T> {
         Four(std::array::from_fn(|i| if i < mask { unsafe { *p.add(i) } } else { T::ZERO }))
     }
     #[inline(always)]
+    unsafe fn store(self, p: *mut T) {
+        // SAFETY: the caller promises four writable numbers.
+        unsafe { p.cast::<[T; 4]>().write(self.0) }
+    }
+    #[inline(always)]
     unsafe fn store_masked(self, p: *mut T, mask: usize) {
         for i in 0..mask {
             // SAFETY: only the first `mask` numbers are written, which the caller promises.
@@ -59,11 +64,21 @@ fn outer<T: Float>(args: &OuterArgs<'_, T>, rows: usize) {
     unsafe { by_height!(outer::<Four<T>, 2>(args, rows): 1 2 3 4) }
 }
 
+fn transpose<T: Float>(from: &[T], from_step: usize, to: &mut [T], to_step: usize) {
+    for c in 0..8 {
+        for d in 0..8 {
+            to[d * to_step + c] = from[c * from_step + d];
+        }
+    }
+}
+
 fn spin<T: Float>(rounds: usize) -> usize {
     super::kernel::spin::<Four<T>>(rounds, T::of(0.5))
 }
 
-pub(super) static F32: Kernels<f32> =
-    Kernels { rows: 4, cols: 8, gather: gather::<f32>, outer: outer::<f32>, spin: spin::<f32> };
-pub(super) static F64: Kernels<f64> =
-    Kernels { rows: 4, cols: 8, gather: gather::<f64>, outer: outer::<f64>, spin: spin::<f64> };
+const fn kernels<T: Float>() -> Kernels<T> {
+    Kernels { rows: 4, cols: 8, gather: gather::<T>, outer: outer::<T>, transpose: transpose::<T>, spin: spin::<T> }
+}
+
+pub(super) static F32: Kernels<f32> = kernels();
+pub(super) static F64: Kernels<f64> = kernels();

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Ours and PyTorch's in turns on one machine, joined into one table.
+#
+#   benches/peers/run.sh [ROUNDS] [CASE...]
+#   PYTHON=~/venv/bin/python MACHINE=my-laptop NOTE="nothing else ran" benches/peers/run.sh 5 step/
+#
+# Without PYTHON a virtual environment is made in benches/peers/.venv (torch, torchvision, fastai). Runs are interleaved case by
+# case because machines warm up, throttle and have neighbours: what slows one side in a round slows the other. Rows go to
+# benches/results/MACHINE/steps.jsonl, one JSON object each, with `side` and `round`; the table shows the fastest run of all
+# rounds and the median of the rounds' medians.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+rounds=${1:-3}
+shift || true
+here=benches/peers
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=$here/.venv/bin/python
+    if [ ! -x "$PYTHON" ]; then
+        python3 -m venv $here/.venv
+        $here/.venv/bin/pip install --quiet torch torchvision fastai
+    fi
+fi
+threads=${ONECYCLE_THREADS:-$(nproc)}
+export ONECYCLE_THREADS=$threads OMP_NUM_THREADS=$threads
+cases=("$@")
+if [ ${#cases[@]} -eq 0 ]; then
+    for arch in "resnet18 N16 64px" "resnet18 N16 224px" "resnet34 N16 224px" "resnet50 N8 224px"; do
+        cases+=("step/$arch" "infer/$arch")
+    done
+fi
+
+ours=$(cargo bench --bench step --no-run --message-format=json ${CARGO_FLAGS:-} 2>/dev/null |
+    "$PYTHON" -c 'import json,sys
+rows = [json.loads(l) for l in sys.stdin if l.startswith("{")]
+print([r["executable"] for r in rows if r.get("executable")][-1])')
+
+out=$("$PYTHON" $here/table.py --dir "${MACHINE:-}")
+mkdir -p "$out"
+raw=$(mktemp -d)
+trap 'rm -rf "$raw"' EXIT
+for round in $(seq "$rounds"); do
+    for case in "${cases[@]}"; do
+        # One process per case, so that each peak of memory is its own.
+        "$ours" "$case" --json "$raw/ours.$round" >/dev/null
+        "$PYTHON" $here/torch_steps.py --threads "$threads" "$case" --json "$raw/theirs.$round" >/dev/null
+    done
+    echo "round $round of $rounds done" >&2
+done
+"$PYTHON" $here/table.py --raw "$raw" --out "$out/steps.jsonl" --note "${NOTE:-}"

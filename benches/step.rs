@@ -1,0 +1,155 @@
+//! Whole training steps: forward, cross entropy, backward, Adam with fastai's parameter groups. `cargo bench --bench step`.
+//!
+//! Four networks and sizes, each also as bare inference; `benches/peers/torch_steps.py` times the same in PyTorch under the
+//! same names, and `benches/peers/run.sh` runs both in turns. The rate counts 2 FLOP per multiply-add of convolutions and
+//! linear layers only, so that it compares across implementations that spend their other passes differently.
+//!
+//! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
+//! `--shapes` also by shape.
+
+mod harness;
+
+use harness::Bench;
+use onecycle::autograd::{self, watch};
+use onecycle::nn::{Arch, Context, HeadOptions, Module, Sequential, create_head, resnet};
+use onecycle::optim::{Optimizer, OptimizerKind};
+use onecycle::rng::{Purpose, Rng};
+use onecycle::{Device, Result, Tensor, ops};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The article's 37 breeds.
+const CLASSES: usize = 37;
+
+/// Network, pictures, pixels; `torch_steps.py` has the same list.
+const CASES: [(&str, usize, usize); 4] =
+    [("resnet18", 16, 64), ("resnet18", 16, 224), ("resnet34", 16, 224), ("resnet50", 8, 224)];
+
+struct Trainer {
+    model: Sequential,
+    opt: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    step: u64,
+}
+
+impl Trainer {
+    fn new(arch: &Arch, n: usize, size: usize) -> Result<Trainer> {
+        let head = create_head(arch.features(), CLASSES, &HeadOptions::default());
+        let model = Sequential::new().push(arch.body()).push(head);
+        model.init_with(1);
+        let mut rng = Rng::at(2, Purpose::Init, 0, 0);
+        let pixels: Vec<f32> = (0..n * size * size * 3).map(|_| rng.normal() as f32).collect();
+        let targets: Vec<i64> = (0..n).map(|_| rng.below(CLASSES) as i64).collect();
+        Ok(Trainer {
+            opt: Optimizer::new(OptimizerKind::Adam, resnet::param_groups(&model), false, true),
+            model,
+            x: Tensor::from_slice(&pixels, [n, size, size, 3], Device::Cpu)?, // [N, H, W, C]
+            y: Tensor::from_slice(&targets, [n], Device::Cpu)?,
+            step: 0,
+        })
+    }
+
+    /// What the fit loop does with a batch.
+    fn step(&mut self) -> Result<()> {
+        let pred = self.model.forward(&self.x, &Context::train(1, self.step))?;
+        let loss = ops::cross_entropy(&pred, &self.y, &Default::default())?;
+        loss.item()?;
+        autograd::backward(&loss)?;
+        self.opt.step()?;
+        self.step += 1;
+        Ok(())
+    }
+
+    fn infer(&self) -> Result<Tensor> {
+        autograd::no_grad(|| self.model.forward(&self.x, &Context::eval()))
+    }
+}
+
+/// FLOP of one picture: forward, and a whole step (forward, weight gradient, input gradient of all but the stem).
+fn flop(arch: &Arch, size: usize) -> (f64, f64) {
+    let conv = |out: usize, k: usize, filter: usize, c: usize| 2.0 * (out * out * k * filter * filter * c) as f64;
+    let expansion = arch.features() / arch.widths[3];
+    let stem = conv(size.div_ceil(2), arch.widths[0], 7, 3);
+    let (mut rest, mut c, mut side) = (0.0, arch.widths[0], size.div_ceil(4));
+    for (stage, (&blocks, &planes)) in arch.blocks.iter().zip(&arch.widths).enumerate() {
+        for block in 0..blocks {
+            let (input, stride) = (side, if stage > 0 && block == 0 { 2 } else { 1 });
+            side = side.div_ceil(stride);
+            let k = planes * expansion;
+            rest += match arch.bottleneck {
+                true => conv(input, planes, 1, c) + conv(side, planes, 3, planes) + conv(side, k, 1, planes),
+                false => conv(side, planes, 3, c) + conv(side, planes, 3, planes),
+            };
+            if stride != 1 || c != k {
+                rest += conv(side, k, 1, c);
+            }
+            c = k;
+        }
+    }
+    let head = 2.0 * (2 * c * 512 + 512 * CLASSES) as f64;
+    (stem + rest + head, 2.0 * stem + 3.0 * (rest + head))
+}
+
+fn main() -> Result<()> {
+    let b = Bench::start("training steps and inference, f32");
+    for (name, n, size) in CASES {
+        let arch = Arch::by_name(name)?;
+        let (forward, step) = flop(&arch, size);
+        let case = format!("{name} N{n} {size}px");
+        let (step_name, infer_name) = (format!("step/{case}"), format!("infer/{case}"));
+        if !b.wants(&step_name) && !b.wants(&infer_name) {
+            continue;
+        }
+        let mut trainer = Trainer::new(&arch, n, size)?;
+        if b.flag("--profile") {
+            profile(&mut trainer, &case, b.flag("--shapes"))?;
+            continue;
+        }
+        b.case(&step_name, step * n as f64, 0.0, || trainer.step().expect("the shapes fit"));
+        b.case(&infer_name, forward * n as f64, 0.0, || drop(trainer.infer().expect("the shapes fit")));
+    }
+    Ok(())
+}
+
+/// Time per operation, and how often it ran.
+type Times = BTreeMap<String, (Duration, usize)>;
+
+fn profile(trainer: &mut Trainer, case: &str, shapes: bool) -> Result<()> {
+    for _ in 0..2 {
+        trainer.step()?;
+    }
+    // The fastest of several steps: on a shared machine the others measure the neighbours.
+    let mut best: Option<(Duration, Times)> = None;
+    for _ in 0..7 {
+        let (start, times) = (Instant::now(), Rc::new(RefCell::new(Times::new())));
+        let (log, mut last) = (times.clone(), start);
+        let listener = move |phase: watch::Phase, op: &'static str, shape: &onecycle::tensor::Shape| {
+            let now = Instant::now();
+            let name = if shapes { format!("{phase:?} {op} {shape}") } else { format!("{phase:?} {op}") };
+            let mut log = log.borrow_mut();
+            let entry = log.entry(name).or_default();
+            (entry.0, entry.1) = (entry.0 + (now - last), entry.1 + 1);
+            last = now;
+        };
+        watch::watched(listener, || trainer.step())?;
+        let total = start.elapsed();
+        if best.as_ref().is_none_or(|(t, _)| total < *t) {
+            best = Some((total, times.take()));
+        }
+    }
+    let Some((total, mut times)) = best else { return Ok(()) };
+    // What remains is what comes after the last operation: the optimizer.
+    let rest = total - times.values().map(|(t, _)| *t).sum::<Duration>();
+    times.insert("optimizer step".into(), (rest, 1));
+    let mut rows: Vec<_> = times.into_iter().collect();
+    rows.sort_by_key(|(_, (time, _))| std::cmp::Reverse(*time));
+    println!("\n{case}: {:.1} ms a step", total.as_secs_f64() * 1e3);
+    for (name, (time, count)) in rows {
+        let ms = time.as_secs_f64() * 1e3;
+        println!("{name:<56} {count:>4} x {ms:>9.2} ms {:>6.1}%", 100.0 * time.as_secs_f64() / total.as_secs_f64());
+    }
+    Ok(())
+}
