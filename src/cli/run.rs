@@ -1,9 +1,10 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
 use super::Context;
+use super::flags::CacheRule;
 use super::settings::{DataSettings, TrainSettings};
 use crate::data::{
-    DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
+    Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
     parent_label, using_attr,
 };
 use crate::fs::{create_dir, write_atomic};
@@ -34,6 +35,11 @@ pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
         .bs(d.bs)
         .val_bs(d.val_bs)
         .workers(d.workers.unwrap_or(0))
+        .cache(match d.cache {
+            CacheRule::Auto => Cache::Auto,
+            CacheRule::Ram => Cache::Ram(usize::MAX),
+            CacheRule::Off => Cache::Off,
+        })
         .skip_bad(d.skip_bad)
         .seed(seed);
     let block = match &d.label_re {

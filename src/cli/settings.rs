@@ -87,6 +87,8 @@ pub struct DataSettings {
     /// Threads that load pictures; none: the library decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
+    /// What becomes of decoded pictures between epochs.
+    pub cache: CacheRule,
     /// Whether unreadable pictures are left out.
     pub skip_bad: bool,
 }
@@ -107,6 +109,7 @@ impl DataSettings {
             bs,
             val_bs: flags.val_bs.unwrap_or(bs),
             workers: flags.workers,
+            cache: flags.cache.unwrap_or_default(),
             skip_bad: flags.skip_bad.unwrap_or(false),
         };
         settings.check()?;

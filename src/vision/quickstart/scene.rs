@@ -71,10 +71,10 @@ fn color(rng: &mut Rng) -> Rgb {
     hsv(rng.uniform(), rng.range(0.05, 0.9), rng.range(0.3, 1.0))
 }
 
-/// A colour that objects of `class` often have: leaves are mostly green, keys brass or steel. One in ten has any colour, and
+/// A colour that objects of `class` often have: leaves are mostly green, keys brass or steel. One in sixteen has any colour, and
 /// the palettes overlap with each other and with the backgrounds, so a colour is a hint and no proof.
 fn own_color(class: usize, rng: &mut Rng) -> Rgb {
-    if rng.chance(0.1) {
+    if rng.chance(0.06) {
         return color(rng);
     }
     // (hue, saturation, value) from .. to; the first palette of a class is the more frequent one.
