@@ -32,7 +32,7 @@ fi
 ours=$(cargo bench --bench step --no-run --message-format=json ${CARGO_FLAGS:-} 2>/dev/null |
     "$PYTHON" -c 'import json,sys
 rows = [json.loads(l) for l in sys.stdin if l.startswith("{")]
-print([r["executable"] for r in rows if r.get("executable")][-1])')
+print(next(r["executable"] for r in rows if r.get("executable") and r["target"]["name"] == "step"))')
 
 out=$("$PYTHON" $here/table.py --dir "${MACHINE:-}")
 mkdir -p "$out"

@@ -1,14 +1,37 @@
 //! Augmentation on the processor: one picture a task.
 
 use super::{Augment, Light, Padding, Pass, Sample, Statistics, Window, base_positions, source_position};
+use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::par_chunks_mut;
 use crate::tensor::Float;
 
-/// A float picture `[height, width, 3]`.
+/// A float picture `[height, width, 3]`. Its memory is recycled: fresh pages for every pass of every picture were a sixth of
+/// the time.
 struct Image {
-    data: Vec<f32>,
+    memory: Buffer,
     height: usize,
     width: usize,
+}
+
+/// An [`Image`] to read.
+struct View<'a> {
+    data: &'a [f32],
+    width: usize,
+}
+
+impl Image {
+    /// Of unspecified content.
+    fn new(height: usize, width: usize) -> Image {
+        Image { memory: Buffer::uninit(height * width * 3 * size_of::<f32>()), height, width }
+    }
+
+    fn data(&self) -> &[f32] {
+        self.memory.as_slice()
+    }
+
+    fn data_mut(&mut self) -> &mut [f32] {
+        self.memory.as_mut_slice()
+    }
 }
 
 pub(super) fn augment<T: Float>(bytes: &[u8], (h, w): (usize, usize), a: &Augment, out: &mut [T]) {
@@ -21,15 +44,15 @@ pub(super) fn augment<T: Float>(bytes: &[u8], (h, w): (usize, usize), a: &Augmen
     par_chunks_mut(out, oh * ow * 3, |n, out| {
         let pixels = &bytes[n * h * w * 3..][..h * w * 3];
         // A true division: multiplying by 1/255 differs in the last bit.
-        let data = pixels.iter().map(|&b| f32::from(b) / 255.0).collect();
-        let mut image = Image { data, height: h, width: w };
+        let mut image = Image::new(h, w);
+        image.data_mut().iter_mut().zip(pixels).for_each(|(x, &b)| *x = f32::from(b) / 255.0);
         for (pass, (rows, columns)) in a.passes.iter().zip(&positions) {
             image = resample(&image, pass, &pass.samples[n], rows, columns);
         }
         if let Some(light) = a.lights.get(n) {
-            relight(&mut image.data, light);
+            relight(image.data_mut(), light);
         }
-        finish(&image.data, a.normalize.as_ref(), out);
+        finish(image.data(), a.normalize.as_ref(), out);
     });
 }
 
@@ -38,19 +61,20 @@ fn resample(image: &Image, pass: &Pass, sample: &Sample, rows: &[f32], columns: 
     let mut window = sample.crop.unwrap_or(whole);
     let shrunk = sample.shrink.map(|to| average(image, window, to));
     let source = shrunk.as_ref().unwrap_or(image);
+    let source = View { data: source.data(), width: source.width };
     if let Some(s) = &shrunk {
         window = Window { top: 0, left: 0, height: s.height, width: s.width };
     }
-    let mut data = Vec::with_capacity(pass.height * pass.width * 3);
-    for &y in rows {
-        for &x in columns {
+    let mut out = Image::new(pass.height, pass.width);
+    for (&y, row) in rows.iter().zip(out.data_mut().chunks_exact_mut(pass.width * 3)) {
+        for (&x, out) in columns.iter().zip(row.chunks_exact_mut(3)) {
             let (gx, gy) = source_position(sample, x, y);
             let px = pixel_position(gx, window.width, pass.align_corners);
             let py = pixel_position(gy, window.height, pass.align_corners);
-            data.extend(bilinear(source, window, px, py, pass.padding, pass.align_corners));
+            out.copy_from_slice(&bilinear(&source, window, px, py, pass.padding, pass.align_corners));
         }
     }
-    Image { data, height: pass.height, width: pass.width }
+    out
 }
 
 /// From -1..1 to pixels.
@@ -58,12 +82,23 @@ fn pixel_position(g: f32, size: usize, align_corners: bool) -> f32 {
     if align_corners { (g + 1.0) / 2.0 * (size as f32 - 1.0) } else { ((g + 1.0) * size as f32 - 1.0) / 2.0 }
 }
 
-fn bilinear(source: &Image, window: Window, x: f32, y: f32, padding: Padding, align_corners: bool) -> [f32; 3] {
+fn bilinear(source: &View<'_>, window: Window, x: f32, y: f32, padding: Padding, align_corners: bool) -> [f32; 3] {
     let x = inside(x, window.width, padding, align_corners);
     let y = inside(y, window.height, padding, align_corners);
-    let (x0, y0) = (x.floor(), y.floor());
+    let (x0, y0) = (floor(x), floor(y));
     let (fx, fy) = (x - x0, y - y0);
     let mut sum = [0f32; 3];
+    // Nearly every pixel has its four neighbours inside; the same sum without looking at each.
+    if x0 >= 0.0 && y0 >= 0.0 && x0 + 1.0 < window.width as f32 && y0 + 1.0 < window.height as f32 {
+        let at = ((window.top + y0 as usize) * source.width + window.left + x0 as usize) * 3;
+        let (upper, lower) = (&source.data[at..at + 6], &source.data[at + source.width * 3..][..6]);
+        let weights = [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy];
+        for c in 0..3 {
+            sum[c] =
+                upper[c] * weights[0] + upper[c + 3] * weights[1] + lower[c] * weights[2] + lower[c + 3] * weights[3];
+        }
+        return sum;
+    }
     for (dy, wy) in [(0.0, 1.0 - fy), (1.0, fy)] {
         for (dx, wx) in [(0.0, 1.0 - fx), (1.0, fx)] {
             let (tx, ty) = (x0 + dx, y0 + dy);
@@ -79,6 +114,12 @@ fn bilinear(source: &Image, window: Window, x: f32, y: f32, padding: Padding, al
         }
     }
     sum
+}
+
+/// Positions are small and, but for black padding, not negative: cutting the fraction off is the floor then. The library's `floor` is
+/// a call on processors as old as the crate is compiled for, and was a tenth of the operation.
+fn floor(x: f32) -> f32 {
+    if x >= 0.0 { x as i32 as f32 } else { x.floor() }
 }
 
 /// Brings a position into the picture, as the padding says.
@@ -110,6 +151,9 @@ fn reflect(x: f32, low: f32, high: f32) -> f32 {
         return 0.0;
     }
     let x = (x - low).abs();
+    if x < span {
+        return low + x; // what follows would say the same, with a division and a remainder
+    }
     let (times, rest) = ((x / span).floor(), x % span);
     if times % 2.0 == 0.0 { low + rest } else { high - rest }
 }
@@ -117,25 +161,26 @@ fn reflect(x: f32, low: f32, high: f32) -> f32 {
 /// The window averaged down: output row `i` is the mean of input rows `floor(i H / h)` to `ceil((i + 1) H / h) - 1`.
 fn average(image: &Image, window: Window, (height, width): (usize, usize)) -> Image {
     let range = |i: usize, from: usize, to: usize| (i * from / to)..((i + 1) * from).div_ceil(to);
-    let mut data = Vec::with_capacity(height * width * 3);
-    for i in 0..height {
+    let columns: Vec<_> = (0..width).map(|j| range(j, window.width, width)).collect();
+    let data = image.data();
+    let mut out = Image::new(height, width);
+    for (i, out) in out.data_mut().chunks_exact_mut((width * 3).max(1)).enumerate() {
         let rows = range(i, window.height, height);
-        for j in 0..width {
-            let columns = range(j, window.width, width);
+        for (columns, out) in columns.iter().zip(out.chunks_exact_mut(3)) {
             let mut sum = [0f32; 3];
             for y in rows.clone() {
-                for x in columns.clone() {
-                    let at = ((window.top + y) * image.width + window.left + x) * 3;
+                let at = ((window.top + y) * image.width + window.left) * 3;
+                for rgb in data[at + columns.start * 3..at + columns.end * 3].chunks_exact(3) {
                     for c in 0..3 {
-                        sum[c] += image.data[at + c];
+                        sum[c] += rgb[c];
                     }
                 }
             }
             let count = (rows.len() * columns.len()) as f32;
-            data.extend(sum.map(|s| s / count));
+            out.copy_from_slice(&sum.map(|s| s / count));
         }
     }
-    Image { data, height, width }
+    out
 }
 
 /// `logit` with fastai's clamp, in f32: the ends are -16.118 and +15.942.
