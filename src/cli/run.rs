@@ -124,7 +124,8 @@ fn save(
     recorder.save_csv(&out.join("history.csv"))?;
     recorder.plot_loss().save(out.join("loss.png"))?;
     recorder.plot_sched().save(out.join("schedule.png"))?;
-    let title = format!("{} on {}", settings.arch, settings.dir.display());
+    let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str());
+    let title = format!("{} on {}", settings.arch, name.display());
     let dls = learn.dls();
     let subtitle = format!(
         "{} training and {} validation pictures in {} classes, {} px",
