@@ -1,6 +1,8 @@
 //! The program from end to end, as a user runs it: on folders of pictures, good and bad.
 #![cfg(feature = "cli")]
 
+mod common;
+
 use onecycle::vision::{QUICKSTART_CLASSES, quickstart_picture};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -286,7 +288,7 @@ fn a_full_disk_loses_nothing() {
         .args(args)
         .output();
     let Ok(output) = limited else {
-        println!("skipped: there is no bash to set a limit with");
+        common::skip(format_args!("there is no bash to set a limit with"));
         return;
     };
     let err = text(&output.stderr);
@@ -322,7 +324,7 @@ fn signals_save_what_there_is() {
         let Ok(true) = kill.map(|s| s.success()) else {
             child.kill().unwrap();
             child.wait().unwrap();
-            println!("skipped: there is no `kill` to send signals with");
+            common::skip(format_args!("there is no `kill` to send signals with"));
             return;
         };
         std::thread::spawn(move || lines.for_each(drop)); // so that the pipe never fills

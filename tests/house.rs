@@ -3,6 +3,8 @@
 //! Everything here reads the sources as text. That is less than a compiler knows and enough to notice the day on which a
 //! convenient `use` turns a layer upside down.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,9 +138,9 @@ fn the_light_library_has_few_packages() {
         .current_dir(root())
         .output();
     let tree = match tree {
-        Err(e) => return println!("skipped: cargo can't be started: {e}"),
+        Err(e) => return common::skip(format_args!("cargo can't be started: {e}")),
         Ok(out) if !out.status.success() => {
-            return println!("skipped: cargo tree failed: {}", String::from_utf8_lossy(&out.stderr));
+            return common::skip(format_args!("cargo tree failed: {}", String::from_utf8_lossy(&out.stderr)));
         }
         Ok(out) => String::from_utf8(out.stdout).unwrap(),
     };

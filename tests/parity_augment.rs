@@ -59,7 +59,7 @@ fn parity_affine_and_warp() {
     for case in json["affine"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         if case.get("dihedral").is_some() {
-            println!("skipped: {name}: dihedral transforms aren't built yet");
+            common::skip(format_args!("{name}: dihedral transforms aren't built yet"));
             continue;
         }
         let Some(file) = common::safetensors(&format!("data/{}", case["file"].as_str().unwrap())) else { continue };
@@ -163,7 +163,7 @@ fn parity_lighting() {
     ];
     let exact = file["x"].f32().iter().all(|v| (v * 255.0 - (v * 255.0).round()).abs() < 1e-4);
     if !exact {
-        println!("skipped: the recorded input isn't made of bytes");
+        common::skip(format_args!("lighting: the recorded input isn't made of bytes"));
         return;
     }
     for (name, lights) in cases {
