@@ -83,10 +83,11 @@ impl Bench {
         f();
         f();
         let budget = Duration::from_millis(if self.quick { 50 } else { 500 });
-        let (start, mut times) = (Instant::now(), Vec::new());
+        let (start, mut times, cpu_before) = (Instant::now(), Vec::new(), cpu_seconds());
         while times.len() < 5 || (start.elapsed() < budget && times.len() < 1000) {
             times.push(f().as_secs_f64());
         }
+        let cpu = (cpu_seconds() - cpu_before) / times.len() as f64;
         times.sort_by(f64::total_cmp);
         let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
         let (median, low, high) = (at(0.5), at(0.0), at(0.9));
@@ -106,11 +107,12 @@ impl Bench {
         println!("{name:<44} {:>10} {spread:>16} {rate:>13} {last:>9}", time(median));
         if let Some(path) = &self.json {
             let line = format!(
-                "{{\"bench\":\"{name}\",\"us\":{:.1},\"us_min\":{:.1},\"us_p90\":{:.1},\"flop\":{flop},\"bytes\":{bytes},\"items\":{items},\
+                "{{\"bench\":\"{name}\",\"us\":{:.1},\"us_min\":{:.1},\"us_p90\":{:.1},\"us_cpu\":{:.0},\"flop\":{flop},\"bytes\":{bytes},\"items\":{items},\
                  \"threads\":{},\"peak_rss_mb\":{:.0}}}\n",
                 median * 1e6,
                 low * 1e6,
                 high * 1e6,
+                cpu * 1e6,
                 cpu::thread_count(),
                 peak_rss_mb()
             );
@@ -128,6 +130,15 @@ struct Work {
     bytes: f64,
     /// Pictures; 0 where the roofline says more.
     items: usize,
+}
+
+/// Seconds that all threads of this process computed, in steps of 10 ms; 0 where the system doesn't tell. On a crowded machine they
+/// say more than wall time: waiting for a turn doesn't count.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, counted from behind the program's name, which may hold spaces.
+    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// The most memory this process ever had, in MB (10^6 bytes); 0 where the system doesn't tell.

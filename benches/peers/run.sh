@@ -6,8 +6,9 @@
 #
 # Without PYTHON a virtual environment is made in benches/peers/.venv (torch, torchvision, fastai). Runs are interleaved case by
 # case because machines warm up, throttle and have neighbours: what slows one side in a round slows the other. Rows go to
-# benches/results/MACHINE/steps.jsonl, one JSON object each, with `side` and `round`; the table shows the fastest run of all
-# rounds and the median of the rounds' medians.
+# benches/results/MACHINE/steps-Nthreads.jsonl, one JSON object each, with `side` and `round`; the table shows the fastest run of all
+# rounds, the median of the rounds' medians, and the least processor time of a run (all threads together: with several threads
+# it also counts the spinning of those that wait; ONECYCLE_THREADS=1 makes it the fairest number on a crowded machine).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-3}
@@ -46,4 +47,4 @@ for round in $(seq "$rounds"); do
     done
     echo "round $round of $rounds done" >&2
 done
-"$PYTHON" $here/table.py --raw "$raw" --out "$out/steps.jsonl" --note "${NOTE:-}"
+"$PYTHON" $here/table.py --raw "$raw" --out "$out/steps-${threads}threads.jsonl" --note "${NOTE:-}"

@@ -47,21 +47,24 @@ def read(raw):
 
 
 def table(rows):
-    print(f"{'case':<28} {'ours, ms':>18} {'theirs, ms':>18} {'ratio':>13} {'peak MB':>13}")
-    print(f"{'':<28} {'fastest':>9}{'median':>9} {'fastest':>9}{'median':>9} {'fast.':>6} {'med.':>6} {'ours':>6} {'th.':>6}")
+    print(f"{'case':<28} {'ours, ms':>26} {'theirs, ms':>26} {'ratio':>18} {'peak MB':>13}")
+    print(f"{'':<28} {'fastest':>9}{'median':>9}{'cpu':>8} {'fastest':>9}{'median':>9}{'cpu':>8} "
+          f"{'fast.':>6}{'med.':>6}{'cpu':>6} {'ours':>6} {'th.':>6}")
     for name in dict.fromkeys(r["bench"] for r in rows):
-        least, middle, memory = {}, {}, {}
+        least, middle, cpu, memory = {}, {}, {}, {}
         for side in ("ours", "theirs"):
             mine = [r for r in rows if r["bench"] == name and r["side"] == side]
             if not mine:
                 break
             least[side] = min(r["us_min"] for r in mine) / 1e3
             middle[side] = statistics.median(r["us"] for r in mine) / 1e3
+            cpu[side] = min(r.get("us_cpu", 0) for r in mine) / 1e3
             memory[side] = max(r["peak_rss_mb"] for r in mine)
         if len(least) == 2:
             a, b = "ours", "theirs"
-            print(f"{name:<28} {least[a]:>9.1f}{middle[a]:>9.1f} {least[b]:>9.1f}{middle[b]:>9.1f} "
-                  f"{least[a] / least[b]:>6.2f} {middle[a] / middle[b]:>6.2f} {memory[a]:>6.0f} {memory[b]:>6.0f}")
+            print(f"{name:<28} {least[a]:>9.1f}{middle[a]:>9.1f}{cpu[a]:>8.0f} {least[b]:>9.1f}{middle[b]:>9.1f}{cpu[b]:>8.0f} "
+                  f"{least[a] / least[b]:>6.2f}{middle[a] / middle[b]:>6.2f}{cpu[a] / max(cpu[b], 1e-9):>6.2f} "
+                  f"{memory[a]:>6.0f} {memory[b]:>6.0f}")
 
 
 def main():

@@ -66,15 +66,16 @@ def timed(name, f, args):
     """As our harness: two runs to warm up, then half a second and at least five runs."""
     f()
     f()
-    times, start = [], time.perf_counter()
+    times, start, cpu = [], time.perf_counter(), time.process_time()
     while len(times) < 5 or (time.perf_counter() - start < args.seconds and len(times) < 1000):
         t = time.perf_counter()
         f()
         times.append((time.perf_counter() - t) * 1e6)
+    cpu = (time.process_time() - cpu) / len(times) * 1e6
     times.sort()
     row = {
         "bench": name, "us": round(statistics.median(times), 1), "us_min": round(times[0], 1),
-        "us_p90": round(times[round((len(times) - 1) * 0.9)], 1), "threads": torch.get_num_threads(),
+        "us_p90": round(times[round((len(times) - 1) * 0.9)], 1), "us_cpu": round(cpu), "threads": torch.get_num_threads(),
         "peak_rss_mb": round(peak_rss_mb()), "torch": torch.__version__,
     }
     print(json.dumps(row), flush=True)
