@@ -101,14 +101,16 @@ fn main() {
     both_ways(&b, "batch_norm/relu 64x56", 0.0, f32s(&[&x, &x, &x]), &[x.clone(), c(), c()], all, |t| norm(t, true));
     let with_residual = [x.clone(), c(), c(), random(x.shape())];
     both_ways(&b, "batch_norm/add+relu 64x56", 0.0, f32s(&[&x; 4]), &with_residual, all, |t| norm(t, true));
-    both_ways(&b, "relu 64x56", 0.0, f32s(&[&x, &x]), &[x.clone()], all, |t| ops::relu(&t[0]).expect("float"));
+    both_ways(&b, "relu 64x56", 0.0, f32s(&[&x, &x]), std::slice::from_ref(&x), all, |t| {
+        ops::relu(&t[0]).expect("float")
+    });
     let pair = [x.clone(), random(x.shape())];
     both_ways(&b, "add 64x56", 0.0, f32s(&[&x, &x, &x]), &pair, all, |t| ops::add(&t[0], &t[1]).expect("same shape"));
     let stem = random([N, 112, 112, 64]);
     let bytes = f32s(&[&stem]) * 1.25;
     both_ways(&b, "max_pool 3x3/2 64x112", 0.0, bytes, &[stem], all, |t| ops::max_pool(&t[0], 3, 2, 1).expect("fits"));
     let last = random([N, 7, 7, 512]);
-    both_ways(&b, "concat_pool 512x7", 0.0, f32s(&[&last]), &[last.clone()], all, |t| {
+    both_ways(&b, "concat_pool 512x7", 0.0, f32s(&[&last]), std::slice::from_ref(&last), all, |t| {
         ops::concat_pool(&t[0]).expect("an image")
     });
     let (feat, w) = (random([64, 1024]), random([512, 1024]));
@@ -116,12 +118,12 @@ fn main() {
     both_ways(&b, "linear 64x1024>512", flop, f32s(&[&feat, &w]), &[feat.clone(), w.clone()], all, |t| {
         ops::linear(&t[0], &t[1], None).expect("fits")
     });
-    both_ways(&b, "dropout 64x1024", 0.0, f32s(&[&feat, &feat]), &[feat.clone()], all, |t| {
+    both_ways(&b, "dropout 64x1024", 0.0, f32s(&[&feat, &feat]), std::slice::from_ref(&feat), all, |t| {
         ops::dropout(&t[0], 0.5, 1, 2, 3).expect("p in range")
     });
     let logits = random([64, 37]);
     let targets = Tensor::from_slice(&(0..64).map(|i| i % 37).collect::<Vec<i64>>(), [64], Device::Cpu).expect("fits");
-    both_ways(&b, "cross_entropy 64x37", 0.0, f32s(&[&logits, &logits]), &[logits.clone()], all, |t| {
+    both_ways(&b, "cross_entropy 64x37", 0.0, f32s(&[&logits, &logits]), std::slice::from_ref(&logits), all, |t| {
         ops::cross_entropy(&t[0], &targets, &CrossEntropy::default()).expect("fits")
     });
     // All of ResNet-34: 21.8 million parameters, four arrays read and three written.

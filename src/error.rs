@@ -98,12 +98,13 @@ impl Error {
     /// An I/O failure on `path`; a full disk gets its own kind and remedy.
     pub fn io(doing: &str, path: &Path, err: std::io::Error) -> Error {
         use std::io::ErrorKind as K;
-        let full = matches!(err.kind(), K::StorageFull | K::QuotaExceeded);
+        // A file-size limit (ulimit -f) fills up like a disk, as far as the user is concerned.
+        let full = matches!(err.kind(), K::StorageFull | K::QuotaExceeded | K::FileTooLarge);
         let error =
             Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Io }, format!("cannot {doing}: {err}"))
                 .on(path.display());
         let error = match err.kind() {
-            K::StorageFull | K::QuotaExceeded => {
+            K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
                 error.remedy("free some space, or choose another directory with --out")
             }
             K::PermissionDenied => error.remedy("check the permissions, or choose another place"),
@@ -126,6 +127,11 @@ impl Error {
     /// The item concerned, when there is one.
     pub fn item(&self) -> Option<&str> {
         self.item.as_deref()
+    }
+
+    /// What the reader can do; empty when nothing is known.
+    pub fn advice(&self) -> &str {
+        self.remedy.as_deref().unwrap_or_default()
     }
 
     /// What failed, without item and remedy.

@@ -78,7 +78,8 @@ const REGISTRY: &[Check] = &[
     }),
     ("conv2d", |d| {
         // x, w, stride, padding: ragged, strided past the border, filter as large as the picture, few and many channels
-        let cases: [([usize; 4], [usize; 4], [usize; 2], [usize; 2]); 9] = [
+        type Case = ([usize; 4], [usize; 4], [usize; 2], [usize; 2]);
+        let cases: [Case; 9] = [
             ([2, 5, 6, 3], [4, 3, 3, 3], [1, 1], [1, 1]),
             ([1, 7, 5, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
             ([2, 4, 4, 17], [5, 1, 1, 17], [1, 1], [0, 0]),

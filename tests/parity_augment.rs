@@ -12,9 +12,6 @@ use onecycle::vision::augment::{Draws, theta, warp_coefficients, zoom_of};
 use onecycle::vision::{Resize, aug_transforms, valid_crop};
 use onecycle::{DType, Device, Tensor};
 use serde_json::Value;
-use std::collections::HashMap;
-
-type File = HashMap<String, Recorded>;
 
 fn number(v: &Value) -> f64 {
     v.as_f64().unwrap_or_else(|| panic!("a number instead of {v}"))
@@ -62,7 +59,7 @@ fn parity_affine_and_warp() {
     for case in json["affine"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         if case.get("dihedral").is_some() {
-            println!("skipped: {name}: dihedral transforms aren't built yet");
+            common::skip(format_args!("{name}: dihedral transforms aren't built yet"));
             continue;
         }
         let Some(file) = common::safetensors(&format!("data/{}", case["file"].as_str().unwrap())) else { continue };
@@ -166,7 +163,7 @@ fn parity_lighting() {
     ];
     let exact = file["x"].f32().iter().all(|v| (v * 255.0 - (v * 255.0).round()).abs() < 1e-4);
     if !exact {
-        println!("skipped: the recorded input isn't made of bytes");
+        common::skip(format_args!("lighting: the recorded input isn't made of bytes"));
         return;
     }
     for (name, lights) in cases {

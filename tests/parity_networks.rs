@@ -351,7 +351,7 @@ fn schedules_parity() {
                         }
                     }
                 }
-                other => println!("skipped: {name}: {other} isn't built yet"),
+                other => common::skip(format_args!("{name}: {other} isn't built yet")),
             }
         }
     }

@@ -46,7 +46,7 @@ pub fn gradcheck(inputs: &[Tensor], tolerance: f64, f: impl Fn(&[Tensor]) -> Res
             };
             let numeric = (at(values[j] + H)? - at(values[j] - H)?) / (2.0 * H);
             let error = (numeric - grad[j]).abs() / numeric.abs().max(grad[j].abs()).max(1.0);
-            if !(error <= tolerance) {
+            if error.is_nan() || error > tolerance {
                 let message = format!("input {i}, element {j}: backward says {}, differences say {numeric}", grad[j]);
                 return Err(Error::new(ErrorKind::Autograd, message).on("gradcheck"));
             }

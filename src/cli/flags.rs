@@ -93,6 +93,19 @@ pub enum LabelRule {
     Re,
 }
 
+/// What becomes of decoded pictures.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheRule {
+    /// Kept in memory, as far as a quarter of the free memory goes
+    #[default]
+    Auto,
+    /// Kept in memory, all of them
+    Ram,
+    /// Decoded at every use
+    Off,
+}
+
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -148,6 +161,9 @@ pub struct DataFlags {
     /// Threads that load pictures [default: one for each processor, at most 16]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+    /// What becomes of decoded pictures between epochs [default: auto]
+    #[arg(long, value_enum)]
+    pub cache: Option<CacheRule>,
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub skip_bad: Option<bool>,
@@ -215,6 +231,9 @@ pub struct EvaluateFlags {
     /// Pictures in a batch [default: 64]
     #[arg(long, value_name = "N")]
     pub bs: Option<usize>,
+    /// Regular expression whose first group is the label; without it a picture's folder is its label
+    #[arg(long, value_name = "RE")]
+    pub label_re: Option<String>,
     /// Print one JSON object: error_rate, loss, n
     #[arg(long)]
     pub json: bool,

@@ -14,6 +14,7 @@
 pub mod commands;
 pub mod flags;
 pub mod output;
+pub mod run;
 pub mod run_dir;
 pub mod settings;
 pub mod signals;
@@ -37,11 +38,11 @@ pub struct Context {
 
 /// The program: parses its arguments, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
-    run(std::env::args_os())
+    run_with(std::env::args_os())
 }
 
 /// [`main`] with given arguments; the first is the program's name.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(message) => {

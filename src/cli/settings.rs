@@ -26,8 +26,6 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use check::ARCHITECTURES;
-
 /// Settings of every command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,6 +87,8 @@ pub struct DataSettings {
     /// Threads that load pictures; none: the library decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
+    /// What becomes of decoded pictures between epochs.
+    pub cache: CacheRule,
     /// Whether unreadable pictures are left out.
     pub skip_bad: bool,
 }
@@ -109,6 +109,7 @@ impl DataSettings {
             bs,
             val_bs: flags.val_bs.unwrap_or(bs),
             workers: flags.workers,
+            cache: flags.cache.unwrap_or_default(),
             skip_bad: flags.skip_bad.unwrap_or(false),
         };
         settings.check()?;
@@ -163,7 +164,7 @@ pub struct TrainSettings {
     /// Pictures and labels.
     #[serde(flatten)]
     pub data: DataSettings,
-    /// One of [`ARCHITECTURES`].
+    /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
     pub arch: String,
     /// At least 1.
     pub epochs: usize,
@@ -245,11 +246,14 @@ pub struct QuickstartSettings {
 }
 
 impl QuickstartSettings {
+    /// The run directory unless the user names another.
+    pub const OUT: &str = "runs/quickstart";
+
     /// # Errors
     /// [`ErrorKind::Argument`] naming the flag.
     pub fn resolve(flags: QuickstartFlags, common: CommonFlags) -> Result<QuickstartSettings> {
         flags.epochs.map_or(Ok(()), |n| Check("--epochs").within(n, 1, 100_000))?;
-        let out = flags.out.unwrap_or_else(|| "runs/quickstart".into());
+        let out = flags.out.unwrap_or_else(|| QuickstartSettings::OUT.into());
         Ok(QuickstartSettings {
             out,
             overwrite: flags.overwrite,
@@ -268,6 +272,8 @@ pub struct EvaluateSettings {
     pub dir: PathBuf,
     /// Batch size.
     pub bs: usize,
+    /// Where labels come from, when not from the folders; it compiles and has a group.
+    pub label_re: Option<String>,
     /// Whether to print JSON.
     pub json: bool,
     /// Seeds, device, threads.
@@ -278,10 +284,12 @@ impl EvaluateSettings {
     /// # Errors
     /// [`ErrorKind::Argument`] naming the flag.
     pub fn resolve(flags: EvaluateFlags, common: CommonFlags) -> Result<EvaluateSettings> {
-        let EvaluateFlags { model, dir, bs, json } = flags;
+        let EvaluateFlags { model, dir, bs, label_re, json } = flags;
         let bs = bs.unwrap_or(64);
         Check("--bs").within(bs, 1, 65_536)?;
-        Ok(EvaluateSettings { model, dir, bs, json, common: Common::resolve(common)? })
+        let rule = if label_re.is_some() { LabelRule::Re } else { LabelRule::Parent };
+        check::label(rule, label_re.as_deref())?;
+        Ok(EvaluateSettings { model, dir, bs, label_re, json, common: Common::resolve(common)? })
     }
 }
 
@@ -345,7 +353,7 @@ impl ShowBatchSettings {
 /// A network to describe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SummarySettings {
-    /// One of [`ARCHITECTURES`].
+    /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
     pub arch: String,
     /// Classes to tell apart.
     pub classes: usize,

@@ -22,6 +22,7 @@
 //! has the one that decodes files. Nothing is checked while the block is being described; [`DataBlock::datasets`],
 //! [`DataBlock::summary`] and [`DataBlock::dataloaders`] say what is missing.
 
+use super::cache::Cache;
 use super::category::{Categorize, CategoryBlock};
 use super::items;
 use super::label::Labeller;
@@ -159,6 +160,12 @@ impl DataBlock {
     /// [`DataLoaders::skipped`].
     pub fn skip_bad(mut self, skip: bool) -> DataBlock {
         self.options.skip_bad = skip;
+        self
+    }
+
+    /// Keeps decoded pictures in memory, so that later epochs don't decode again; off by default.
+    pub fn cache(mut self, cache: Cache) -> DataBlock {
+        self.options.cache = cache;
         self
     }
 

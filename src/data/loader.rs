@@ -20,6 +20,7 @@
 //! ```
 
 use super::block::OpenPicture;
+use super::cache::{Cache, Remembering};
 use super::datasets::Datasets;
 use super::transform::{BatchTransforms, ItemTransform, Subset, arrange};
 use super::worker::{self, Batches, Plan, SlabPool};
@@ -42,11 +43,13 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Decode all files once at the start and leave out those that fail.
     pub skip_bad: bool,
+    /// Keep decoded pictures in memory.
+    pub cache: Cache,
 }
 
 impl Default for LoaderOptions {
     fn default() -> LoaderOptions {
-        LoaderOptions { bs: 64, val_bs: None, workers: 0, seed: 0, skip_bad: false }
+        LoaderOptions { bs: 64, val_bs: None, workers: 0, seed: 0, skip_bad: false, cache: Cache::Off }
     }
 }
 
@@ -219,9 +222,10 @@ impl DataLoaders {
         let targets: Vec<i64> = (0..items.len()).map(|i| datasets.target(i)).collect();
         // One set of slabs for both loaders: they are not iterated over at the same time.
         let slabs = Arc::<SlabPool>::default();
+        let opener = Remembering::around(datasets.opener.clone(), options.cache.budget());
         let loader = |subset, bs| DataLoader {
             plan: Arc::new(Plan {
-                opener: datasets.opener.clone(),
+                opener: opener.clone(),
                 item_tfms: datasets.item_tfms.clone(),
                 subset,
                 seed: options.seed,

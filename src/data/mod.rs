@@ -18,6 +18,7 @@
 
 pub mod block;
 pub(crate) mod buffer;
+pub mod cache;
 pub mod category;
 pub mod datasets;
 pub mod items;
@@ -31,6 +32,7 @@ pub mod transform;
 mod worker;
 
 pub use block::{DataBlock, InputBlock, OpenPicture, TargetBlock};
+pub use cache::Cache;
 pub use category::{Categorize, CategoryBlock, Vocab};
 pub use datasets::Datasets;
 pub use items::{get_files, get_image_files};

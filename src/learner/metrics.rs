@@ -2,10 +2,13 @@
 
 use crate::{Error, Result, Tensor};
 
+/// From predictions `[N, C]` and targets `[N]` to a batch's mean.
+type Compute = dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send;
+
 /// A metric with its name, as the table shows it.
 pub struct Metric {
     name: String,
-    of: Box<dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send>,
+    of: Box<Compute>,
 }
 
 impl Metric {

@@ -178,7 +178,7 @@ impl Learner {
         let (h, w) = self.dls.batch_tfms().output_size((picture.height, picture.width));
         let mut out = summary::table(&self.model, &[self.dls.train.bs(), h, w, 3].into(), layout)?;
         // fastai shows the address of its function; here it is that of the optimizer.
-        let _ = write!(out, "Optimizer used: <function {} at {:p}>\n", self.opt.kind().name(), &self.opt);
+        let _ = writeln!(out, "Optimizer used: <function {} at {:p}>", self.opt.kind().name(), &self.opt);
         out += "Loss function: FlattenedLoss of CrossEntropyLoss()\n\n";
         match self.opt.frozen_idx() {
             0 => out += "Model unfrozen\n\n",

@@ -153,7 +153,8 @@ impl Progress {
             let _ = writeln!(std::io::stdout().lock(), "{line}");
         };
         match &self.mode {
-            Mode::Bar(bar) => bar.suspend(print),
+            // `suspend` draws the bar again afterwards, and before the first pass there is none to draw.
+            Mode::Bar(bar) if self.batches > 0 => bar.suspend(print),
             _ => print(),
         }
     }
@@ -163,6 +164,7 @@ impl Progress {
         if let Mode::Bar(bar) = &self.mode {
             bar.finish_and_clear();
         }
+        self.batches = 0;
     }
 }
 

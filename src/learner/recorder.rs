@@ -45,7 +45,7 @@ impl Row {
     }
 }
 
-/// Smooths losses; see the [module](self). Computed in f32 like fastai's, whose values it has to the last digits.
+/// Smooths losses; see the top of `recorder.rs`. Computed in f32 like fastai's, whose values it has to the last digits.
 #[derive(Clone, Debug)]
 pub struct Smooth {
     beta: f32,
@@ -73,7 +73,7 @@ impl Smooth {
     }
 }
 
-/// The record of a learner's fits; see the [module](self).
+/// The record of a learner's fits; see the top of `recorder.rs`.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     pub(super) smooth: Smooth,

@@ -71,7 +71,9 @@ mod tests {
         let places = named.into_iter().chain(["../shared/fixtures".into(), "tests/fixtures".into()]);
         let path = places.map(|d: PathBuf| d.join("training").join(name)).find(|p| p.exists());
         if path.is_none() {
-            eprintln!("skipped: {name} is not there; set ONECYCLE_FIXTURES to the directory of recorded values");
+            use std::io::Write;
+            let why = "set ONECYCLE_FIXTURES to the directory of recorded values";
+            let _ = writeln!(std::io::stderr(), "skipped: {name} is not there; {why}");
         }
         path.map(|p| std::fs::read_to_string(p).unwrap())
     }

@@ -67,16 +67,34 @@ pub fn resnet152() -> Arch {
 }
 
 impl Arch {
-    /// The architecture called `name`.
+    /// The architecture called `name`: `resnet34`, or `resnet34-w32` for one whose stem has 32 channels instead of 64 and
+    /// whose stages are thinner in proportion (see [`Arch::slim`]).
     ///
     /// # Errors
     /// [`ErrorKind::Argument`] listing the names there are.
     pub fn by_name(name: &str) -> Result<Arch> {
-        let found = STANDARD.iter().position(|(known, ..)| *known == name);
-        found.map(standard).ok_or_else(|| {
-            let names = STANDARD.map(|(known, ..)| known).join(", ");
-            Error::new(ErrorKind::Argument, "is no architecture").on(name).remedy(format!("there are {names}"))
-        })
+        let (base, width) = match name.split_once("-w") {
+            Some((base, width)) => (base, width.parse().ok().filter(|w| (4..=512).contains(w) && w % 4 == 0)),
+            None => (name, Some(64)),
+        };
+        let found = STANDARD.iter().position(|(known, ..)| *known == base);
+        match (found, width) {
+            (Some(found), Some(64)) => Ok(standard(found)),
+            (Some(found), Some(width)) => Ok(standard(found).slim(width)),
+            _ => {
+                let names = STANDARD.map(|(known, ..)| known).join(", ");
+                let remedy =
+                    format!("there are {names}; a suffix such as -w32 makes one thinner (4 to 512, a multiple of 4)");
+                Err(Error::new(ErrorKind::Argument, "is no architecture").on(name).remedy(remedy))
+            }
+        }
+    }
+
+    /// The same network with `width` channels in the stem, and 1, 2, 4 and 8 times as many planes in its stages: half the width
+    /// is a quarter of the arithmetic.
+    pub fn slim(self, width: usize) -> Arch {
+        let name = format!("{}-w{width}", self.name);
+        Arch { name, widths: [1, 2, 4, 8].map(|n| n * width), ..self }
     }
 
     /// Channels of the body's output: 512, or 2048 with bottlenecks.

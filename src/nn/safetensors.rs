@@ -9,7 +9,7 @@
 //! The reader is strict, since a file may come from anywhere: sizes are compared with the bytes that are there before
 //! anything is allocated, ranges must cover the data exactly, and a name may stand only once. Nothing in a file is executed,
 //! and no name is ever used as a path. Pictures' and weights' axes are stored in PyTorch's order (`[K, C, R, S]`), so the
-//! files can be exchanged with it; [`read`] and [`write`] turn them into and out of this crate's order.
+//! files can be exchanged with it; [`read`] and [`write()`] turn them into and out of this crate's order.
 
 use crate::fs::write_atomic;
 use crate::tensor::Element;

@@ -5,9 +5,9 @@
 //! (another device is another file beside it). To add an operation: make its folder, add its line below, and give it samples
 //! in `tests/gradients.rs`; the suite fails for an operation without a gradient check.
 //!
-//! Where a batch goes, in this order: [`conv2d`], [`batch_norm`] (with ReLU and the residual addition), [`max_pool`],
-//! [`concat_pool`], [`flatten`], [`dropout`], [`linear`], [`cross_entropy`], back through all of them, and
-//! [`optimizer_step`].
+//! Where a batch goes, in this order: [`mod@conv2d`], [`mod@batch_norm`] (with ReLU and the residual addition),
+//! [`mod@max_pool`], [`mod@concat_pool`], [`mod@flatten`], [`mod@dropout`], [`mod@linear`], [`mod@cross_entropy`], back
+//! through all of them, and [`mod@optimizer_step`].
 
 pub mod add;
 pub mod augment;

@@ -65,7 +65,7 @@ impl OptimizerKind {
 /// ```
 /// use onecycle::optim::{LrMax, slice};
 /// assert_eq!(LrMax::from(1e-2).per_group(3), [1e-2, 1e-2, 1e-2]);
-/// assert_eq!(LrMax::from(slice(1e-6, 1e-4)).per_group(3)[1], 1e-5);    // equal factors between
+/// assert!((LrMax::from(slice(1e-6, 1e-4)).per_group(3)[1] - 1e-5).abs() < 1e-12);    // equal factors between
 /// assert_eq!(LrMax::from(..1e-2).per_group(3), [1e-3, 1e-3, 1e-2]);    // slice(1e-2): a tenth below the last
 /// ```
 #[derive(Clone, Debug, PartialEq)]

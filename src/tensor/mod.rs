@@ -3,7 +3,7 @@
 //! A [`Tensor`] is contiguous and row-major, always. There are no strides: a view that isn't contiguous would make every
 //! operation handle it, and nothing in a convolutional network needs one. Images are **NHWC**, convolution weights **KRSC**
 //! (out, kernel rows, kernel columns, in). Cloning is cheap: the memory is shared, and never changes under a second owner
-//! (writing goes through [`Tensor::make_mut`], which copies when the memory is shared).
+//! (writing goes through `Tensor::make_mut`, which copies when the memory is shared).
 //!
 //! The type has no generic parameters. Device, number type and rank are values, checked where operations meet, with an
 //! [`Error`] that names the operation and both operands: shapes in types cost the user more than they give.

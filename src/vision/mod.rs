@@ -10,6 +10,8 @@ pub mod decode;
 pub mod quickstart;
 mod resample;
 pub mod resize;
+#[cfg(feature = "plot")]
+mod show;
 
 pub use augment::{AugTransforms, aug_transforms};
 pub use crop::{Crop, choose_crop, valid_crop};
@@ -17,3 +19,5 @@ pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
 pub use quickstart::{QUICKSTART_CLASSES, quickstart_picture, render_quickstart};
 pub use resample::resample;
 pub use resize::{PadMode, RandomResizedCrop, Resize, ResizeMethod};
+#[cfg(feature = "plot")]
+pub use show::{ShowBatch, pictures};

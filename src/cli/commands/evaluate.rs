@@ -1,14 +1,39 @@
 //! `onecycle evaluate`: loss and error rate of a model on a folder, with a table of its classes; `--json` for scripts.
 
-use crate::Result;
-use crate::cli::Context;
 use crate::cli::settings::EvaluateSettings;
+use crate::cli::{Context, run};
+use crate::data::get_image_files;
+use crate::learner::{Interpretation, load_learner};
+use crate::{Error, ErrorKind, Result};
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the model or a picture cannot be read.
+/// When the model or a picture cannot be read, or a label is no class of the model.
 pub fn run(settings: &EvaluateSettings, context: &Context) -> Result<()> {
-    let _ = (settings, context);
-    Err(super::not_yet("evaluate"))
+    run::use_threads(settings.common.threads);
+    let model = load_learner(&settings.model)?;
+    let paths = get_image_files(&settings.dir)?;
+    let targets = run::targets(&paths, settings.label_re.as_deref(), model.vocab())?;
+    let predictions = model.predictions(paths, Some(targets), settings.bs)?;
+    let (Some(loss), Some(error_rate)) = (predictions.loss(), predictions.error_rate()) else {
+        return Err(Error::new(ErrorKind::Data, "there are no pictures to measure").on(settings.dir.display()));
+    };
+    let n = predictions.targets.len();
+    if settings.json {
+        let line = serde_json::json!({ "error_rate": error_rate, "loss": loss, "n": n });
+        return context.console.result(&line.to_string());
+    }
+    context.console.result(&format!("{n} pictures, loss {loss:.6}, error_rate {error_rate:.6}\n"))?;
+    let matrix = Interpretation::new(model.vocab().to_vec(), predictions).confusion_matrix();
+    let width = matrix.vocab.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    context.console.result(&format!("{:width$}  pictures  right  error_rate", "class"))?;
+    for (name, of, right, _) in matrix.per_class() {
+        let error = if of > 0 { format!("{:.6}", 1.0 - right as f64 / of as f64) } else { "None".into() };
+        context.console.result(&format!("{name:width$}  {of:8}  {right:5}  {error:>10}"))?;
+    }
+    for (actual, predicted, count) in matrix.most_confused(2).into_iter().take(5) {
+        context.console.note(&format!("{count} of {actual} were taken for {predicted}"));
+    }
+    Ok(())
 }

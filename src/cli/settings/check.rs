@@ -6,9 +6,6 @@ use crate::{Error, ErrorKind, Result};
 use std::fmt::Display;
 use std::path::Path;
 
-/// The architectures that `--arch` accepts.
-pub const ARCHITECTURES: [&str; 5] = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
-
 /// A value of `flag` that cannot be used.
 pub(super) fn wrong(flag: &str, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Argument, message).on(flag)
@@ -42,11 +39,8 @@ impl Check {
 }
 
 pub(super) fn architecture(name: &str) -> Result<()> {
-    let known = ARCHITECTURES.contains(&name);
-    known.then_some(()).ok_or_else(|| {
-        wrong("--arch", format!("there is no architecture called `{name}`"))
-            .remedy(format!("it takes one of {}", ARCHITECTURES.join(", ")))
-    })
+    let named = |e: Error| wrong("--arch", format!("there is no architecture called `{name}`")).remedy(e.advice());
+    crate::nn::Arch::by_name(name).map(drop).map_err(named)
 }
 
 pub(super) fn label(rule: LabelRule, expression: Option<&str>) -> Result<()> {

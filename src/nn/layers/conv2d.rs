@@ -3,7 +3,7 @@
 use crate::nn::{Context, Module, ModuleId, Param, Parameter, Role};
 use crate::{Result, Tensor, ops};
 
-/// Two-dimensional convolution with a square filter; see [`ops::conv2d`].
+/// Two-dimensional convolution with a square filter; see [`ops::conv2d`](mod@crate::ops::conv2d).
 #[derive(Debug)]
 pub struct Conv2d {
     id: ModuleId,

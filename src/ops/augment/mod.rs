@@ -119,7 +119,7 @@ pub struct Augment {
 /// `bytes` (u8 `[N, H, W, 3]`) to a float batch `[N, h, w, 3]`, where `h` and `w` are those of the last pass.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when `bytes` is no batch of RGB pictures, a list has another length than the
+/// [`ErrorKind::Shape`] when `bytes` is no batch of RGB pictures, a list has another length than the
 /// batch, or a window lies outside its picture; [`ErrorKind::Argument`] for an integer `dtype`.
 pub fn augment(bytes: &Tensor, a: &Augment, dtype: DType) -> Result<Tensor> {
     let [n, h, w, c] = bytes.dims4("augment")?;

@@ -1,8 +1,8 @@
 //! The quickstart's data set, drawn on the spot: nothing to download, nothing to license.
 //!
-//! [`render_quickstart`] draws 480 photo-like JPEGs of six kinds of objects: fish, key, leaf, mug, mushroom, umbrella.
-//! They are meant to be a small real problem, not a toy. Colours, textures and materials are drawn independently of the
-//! class, so colour gives nothing away; size, place, rotation, aspect, light, blur and sensor noise vary; other shapes lie
+//! [`render_quickstart`] draws 1,200 photo-like JPEGs of six kinds of objects: fish, key, leaf, mug, mushroom, umbrella.
+//! They are meant to be a small real problem, not a toy. A class has favourite colours, as things have, but they overlap, and
+//! backgrounds and distractors have them too; size, place, rotation, aspect, light, blur and sensor noise vary; other shapes lie
 //! around; some classes share parts (a mushroom and an umbrella are both domes on a stick).
 //!
 //! The set is a function of the seed: the same seed gives the same bytes on the same platform (elsewhere a sine may round
@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 pub const QUICKSTART_CLASSES: [&str; 6] = ["fish", "key", "leaf", "mug", "mushroom", "umbrella"];
 
 /// Pictures of each class.
-pub const QUICKSTART_PER_CLASS: usize = 80;
+pub const QUICKSTART_PER_CLASS: usize = 200;
 
 /// Changes when the same seed gives other pictures.
-const VERSION: u32 = 1;
+const VERSION: u32 = 3;
 
 /// Draws the set into a folder below `dir`, unless it is there already, and returns that folder.
 ///
@@ -86,7 +86,7 @@ fn encode(picture: &Picture, quality: u8) -> Result<Vec<u8>> {
 }
 
 /// Writes by way of a temporary name, so that two processes that draw the same set never see half a file. Unlike
-/// [`fs::write_atomic`] it doesn't wait for the disk: 480 syncs would take longer than drawing, and the marker's is enough.
+/// [`fs::write_atomic`] it doesn't wait for the disk: 1,200 syncs would take longer than drawing, and the marker's is enough.
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let tmp = path.with_extension(format!("jpg.tmp.{}", std::process::id()));
     let written = std::fs::write(&tmp, bytes).and_then(|()| std::fs::rename(&tmp, path));

@@ -66,8 +66,32 @@ struct Scene {
     salt: u32,
 }
 
+/// Any colour at all.
 fn color(rng: &mut Rng) -> Rgb {
-    let (hue, saturation, value) = (rng.uniform(), rng.range(0.05, 0.9), rng.range(0.3, 1.0));
+    hsv(rng.uniform(), rng.range(0.05, 0.9), rng.range(0.3, 1.0))
+}
+
+/// A colour that objects of `class` often have: leaves are mostly green, keys brass or steel. One in sixteen has any colour, and
+/// the palettes overlap with each other and with the backgrounds, so a colour is a hint and no proof.
+fn own_color(class: usize, rng: &mut Rng) -> Rgb {
+    if rng.chance(0.06) {
+        return color(rng);
+    }
+    // (hue, saturation, value) from .. to; the first palette of a class is the more frequent one.
+    type Palette = [(f64, f64); 3];
+    const PALETTES: [[Palette; 2]; 6] = [
+        [[(0.03, 0.13), (0.55, 0.95), (0.65, 1.0)], [(0.50, 0.62), (0.15, 0.5), (0.55, 0.95)]], // fish: gold, silver
+        [[(0.10, 0.15), (0.35, 0.75), (0.5, 0.85)], [(0.0, 1.0), (0.0, 0.12), (0.4, 0.75)]],    // key: brass, steel
+        [[(0.22, 0.40), (0.45, 0.9), (0.25, 0.65)], [(0.02, 0.12), (0.6, 0.95), (0.4, 0.8)]],   // leaf: green, autumn
+        [[(0.55, 0.70), (0.4, 0.9), (0.4, 0.95)], [(0.0, 1.0), (0.0, 0.15), (0.8, 1.0)]],       // mug: blue, white
+        [[(-0.03, 0.05), (0.6, 0.95), (0.4, 0.85)], [(0.05, 0.09), (0.3, 0.7), (0.3, 0.7)]],    // mushroom: red, brown
+        [[(0.74, 0.95), (0.5, 0.95), (0.5, 1.0)], [(0.45, 0.55), (0.5, 0.95), (0.5, 0.9)]],     // umbrella: pink, teal
+    ];
+    let [hue, saturation, value] = PALETTES[class % 6][usize::from(rng.chance(0.35))];
+    hsv(rng.range(hue.0, hue.1).rem_euclid(1.0), rng.range(saturation.0, saturation.1), rng.range(value.0, value.1))
+}
+
+fn hsv(hue: f64, saturation: f64, value: f64) -> Rgb {
     let channel = |shift: f64| {
         let h = (hue + shift).fract() * 6.0;
         let ramp = ((h - 3.0).abs() - 1.0).clamp(0.0, 1.0);
@@ -90,27 +114,27 @@ impl Scene {
         let short = w.min(h);
         let salt = rng.next_u32();
         let ground = Ground::new(w, h, rng);
-        let mut things: Vec<Thing> = (0..1 + rng.below(3)).map(|_| clutter(w, h, rng)).collect();
+        let mut things: Vec<Thing> = (0..rng.below(4)).map(|_| clutter(w, h, rng)).collect();
 
-        let scale = short * 0.5 * rng.range(0.68, 1.02) as f32;
+        let scale = short * 0.5 * rng.range(0.76, 1.04) as f32;
         let slack = |side: f32, rng: &mut Rng| {
-            side / 2.0 + rng.range(-1.0, 1.0) as f32 * (side / 2.0 - scale * 0.82).max(0.04 * side)
+            side / 2.0 + rng.range(-0.6, 0.6) as f32 * (side / 2.0 - scale * 0.82).max(0.04 * side)
         };
         let center = (slack(w, rng), slack(h, rng));
         let angle = rng.normal().clamp(-2.0, 2.0) as f32 * 0.3;
         let squeeze = rng.range(0.88, 1.14) as f32;
         let pose = Pose::new(center, scale, angle, squeeze, rng.chance(0.5));
         // An object in the colour of its background would be a riddle, not a photo.
-        let mut first = color(rng);
+        let mut first = own_color(class, rng);
         for _ in 0..6 {
             let behind = ground.tint();
             let apart: f32 = (0..3).map(|c| (first[c] - behind[c]).abs()).sum();
             if apart > 0.55 && (brightness(first) - brightness(behind)).abs() > 0.1 {
                 break;
             }
-            first = color(rng);
+            first = own_color(class, rng);
         }
-        let colors = [first, color(rng)];
+        let colors = [first, own_color(class, rng)];
         let parts = shapes::object(class, rng);
         things.push(Thing {
             pose,

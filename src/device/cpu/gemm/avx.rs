@@ -174,7 +174,7 @@ fn spin_256(rounds: usize) -> usize {
 pub(super) static AVX512: Kernels<f32> = Kernels {
     rows: 14,
     cols: 32,
-    // SAFETY: `Gemm::kernels` hands this out only where `simd::level` found the instructions.
+    // SAFETY: `Gemm::kernels` hands this table out only where `simd::level` found the instructions.
     gather: |args, rows| unsafe { gather_512(args, rows) },
     // SAFETY: as above.
     outer: |args, rows| unsafe { outer_512(args, rows) },

@@ -10,7 +10,7 @@
 //!
 //! Both hold a tile of the output in registers (14 x 32 numbers with AVX-512) while they walk the whole depth. Per step of
 //! the depth a tile loads 2 vectors and 14 single numbers for 28 multiply-adds, so it is bound by arithmetic, not by loads.
-//! The kernels are written once, over the [`Vector`] trait; `avx.rs` has its 512-bit and 256-bit forms, `portable.rs` the
+//! The kernels are written once, over the `Vector` trait; `avx.rs` has its 512-bit and 256-bit forms, `portable.rs` the
 //! plain one that every other processor, and f64, uses.
 //!
 //! Every number of the output is summed in the order of the depth, whatever the tile and the thread: the bits don't depend

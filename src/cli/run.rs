@@ -1,0 +1,254 @@
+//! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
+
+use super::Context;
+use super::flags::CacheRule;
+use super::settings::{DataSettings, TrainSettings};
+use crate::data::{
+    Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
+    parent_label, using_attr,
+};
+use crate::fs::{create_dir, write_atomic};
+use crate::learner::{
+    Interpretation, Learner, ProgressCallback, StopOnFlag, Table, TopLoss, Verbosity, error_rate, vision_learner,
+};
+use crate::nn::Arch;
+use crate::ops::augment::IMAGENET_STATS;
+use crate::optim::LrMax;
+use crate::plot::report::{ClassRow, Report};
+use crate::plot::{self, Captioned};
+use crate::vision::{ImageBlock, Resize, ShowBatch, aug_transforms};
+use crate::{Error, ErrorKind, Result, device};
+use std::path::{Path, PathBuf};
+
+/// The same pictures validate whatever the seed, so that the runs of several seeds can be compared.
+const SPLIT_SEED: u64 = 42;
+
+/// The data set that the settings describe.
+///
+/// # Errors
+/// When the labels' expression is none.
+pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
+    let block = DataBlock::new((ImageBlock, crate::data::CategoryBlock))
+        .get_items(get_image_files)
+        .item_tfms(Resize::new(d.item_size))
+        .batch_tfms(aug_transforms().size(d.size).min_scale(d.min_scale).normalize(IMAGENET_STATS))
+        .bs(d.bs)
+        .val_bs(d.val_bs)
+        .workers(d.workers.unwrap_or(0))
+        .cache(match d.cache {
+            CacheRule::Auto => Cache::Auto,
+            CacheRule::Ram => Cache::Ram(usize::MAX),
+            CacheRule::Off => Cache::Off,
+        })
+        .skip_bad(d.skip_bad)
+        .seed(seed);
+    let block = match &d.label_re {
+        Some(pattern) => block.get_y(using_attr(RegexLabeller::new(pattern)?, "name")),
+        None => block.get_y(parent_label),
+    };
+    Ok(match (&d.train, &d.valid) {
+        (Some(train), Some(valid)) => block.splitter(GrandparentSplitter::new(train, valid)),
+        _ => block.splitter(RandomSplitter::new(d.valid_pct, SPLIT_SEED)),
+    })
+}
+
+/// Loads the data and says what was left out.
+///
+/// # Errors
+/// When the data can't be trained on.
+pub fn load(block: &DataBlock, dir: &Path, context: &Context) -> Result<DataLoaders> {
+    let dls = block.dataloaders(dir)?;
+    for (path, reason) in dls.skipped() {
+        context.console.note(&format!("left out: {reason} [{}]", path.display()));
+    }
+    if !dls.skipped().is_empty() {
+        context.console.note(&format!("{} unreadable files were left out; none was changed", dls.skipped().len()));
+    }
+    Ok(dls)
+}
+
+/// Uses as many threads as the settings say.
+pub fn use_threads(threads: Option<usize>) {
+    if let Some(n) = threads {
+        device::cpu::set_threads(n);
+    }
+}
+
+/// Trains once and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
+///
+/// # Errors
+/// When training fails or `out` can't be written. What there is by then is saved first: model, history, report.
+pub fn train_once(settings: &TrainSettings, seed: u64, out: &Path, context: &Context) -> Result<[Option<f64>; 3]> {
+    let block = data_block(&settings.data, seed)?;
+    let dls = load(&block, &settings.dir, context)?;
+    create_dir(out)?;
+    write_text(&out.join("settings.toml"), &settings.to_toml()?)?;
+    let batch = dls.batch_cells(&ShowBatch::default())?;
+    plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
+
+    let arch = Arch::by_name(&settings.arch)?;
+    let mut learn = vision_learner(&dls, || arch)?.metrics(error_rate).wd(settings.wd);
+    learn.remove_cb("ProgressCallback");
+    let quiet = context.console.verbosity() == super::output::Verbosity::Quiet;
+    learn.add_cb(ProgressCallback::new(if quiet { Verbosity::TableOnly } else { Verbosity::Full }));
+    learn.add_cb(StopOnFlag::new(context.interrupt.flag()));
+    let lr_max: LrMax = match &settings.lr_slice {
+        Some(slice) => LrMax::Between(slice.low, slice.high),
+        None => LrMax::All(settings.lr),
+    };
+    let trained = learn.fit_one_cycle(settings.epochs, lr_max);
+    if let Err(e) = &trained {
+        // A loss that is no number says that the weights are worth nothing, but the curve shows where it went wrong.
+        context.console.note(&format!("training stopped; saving what there is in {}", out.display()));
+        context.console.detail(&format!("because: {e}"));
+    }
+    let saved = save(&learn, settings, seed, out, batch, trained.is_ok(), context);
+    trained?;
+    saved?;
+    let last = |name: &str| learn.recorder().last(name);
+    Ok([last("train_loss"), last("valid_loss"), last("error_rate")])
+}
+
+/// Writes everything that a run leaves behind. An unfinished run is not measured again: its report has what the epochs had.
+fn save(
+    learn: &Learner,
+    settings: &TrainSettings,
+    seed: u64,
+    out: &Path,
+    batch: Vec<Captioned>,
+    finished: bool,
+    context: &Context,
+) -> Result<()> {
+    learn.export(out.join("model.safetensors"))?;
+    let recorder = learn.recorder();
+    recorder.save_csv(&out.join("history.csv"))?;
+    recorder.plot_loss().save(out.join("loss.png"))?;
+    recorder.plot_sched().save(out.join("schedule.png"))?;
+    let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str());
+    let title = format!("{} on {}", settings.arch, name.display());
+    let dls = learn.dls();
+    let subtitle = format!(
+        "{} training and {} validation pictures in {} classes, {} px",
+        dls.train.n_items(),
+        dls.valid.n_items(),
+        dls.c(),
+        settings.data.size
+    );
+    let table = Table::new(learn.metric_names());
+    let rows: Vec<Vec<String>> = recorder.rows().iter().map(|r| table.cells(r.epoch, &r.values(), r.seconds)).collect();
+    let mut report = Report::new(title, subtitle);
+    if !finished {
+        report = report.headline("status", "stopped", "before its last epoch");
+    }
+    if let Some(last) = recorder.rows().last() {
+        let seconds: f64 = recorder.rows().iter().map(|r| r.seconds).sum();
+        let of = format!("of {} validation pictures", dls.valid.n_items());
+        if let Some(e) = last.get("error_rate") {
+            report = report.headline("error rate", format!("{:.1} %", e * 100.0), &of);
+        }
+        if let Some(loss) = last.get("valid_loss") {
+            report = report.headline("validation loss", format!("{loss:.3}"), "cross entropy");
+        }
+        report = report.headline("epochs", recorder.rows().len().to_string(), "one cycle").headline(
+            "time",
+            crate::learner::format_time(seconds),
+            "training and validation",
+        );
+    }
+    report = report.epochs(table.names(), &rows).batch(&batch);
+    report = report.learning_curve(&recorder.plot_loss()).schedule(&recorder.plot_sched());
+    if finished && dls.valid.n_items() > 0 {
+        report = interpret(learn, report, out)?;
+    }
+    let model = out.join("model.safetensors");
+    let report = report.settings(&settings.to_toml()?).environment(&environment(seed)).usage(&[
+        ("label pictures", format!("onecycle predict {} cat.jpg dog.jpg", model.display())),
+        ("measure it on another folder", format!("onecycle evaluate {} {}", model.display(), settings.dir.display())),
+        ("repeat this run", format!("onecycle train --config {} --out again", out.join("settings.toml").display())),
+    ]);
+    report.save(out.join("report.html"))?;
+    let mut log: Vec<String> = environment(seed).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    log.push(table.header());
+    log.extend(recorder.rows().iter().map(|r| table.row(r.epoch, &r.values(), r.seconds)));
+    log.push(if finished { "finished" } else { "stopped early" }.into());
+    write_text(&out.join("log.txt"), &(log.join("\n") + "\n"))?;
+    tell_if_loader_bound(learn, context);
+    Ok(())
+}
+
+/// Where the model errs: figures beside the report, and sections in it.
+fn interpret(learn: &Learner, mut report: Report, out: &Path) -> Result<Report> {
+    let interp = Interpretation::from_learner(learn)?;
+    let matrix = interp.confusion_matrix();
+    let figure = plot::confusion_matrix(&matrix.vocab, &matrix.counts, false)?;
+    figure.save(out.join("confusion.png"))?;
+    report = report.confusion(&figure);
+    let confused: Vec<_> = matrix.most_confused(1).into_iter().take(12).collect();
+    report = report.most_confused(&confused);
+    let cell = |t: &TopLoss| -> Result<Captioned> {
+        let picture = learn.dls().opener().open(&t.path)?;
+        let cell = Captioned::loss(picture, &t.predicted, &t.actual, t.loss, t.probability);
+        Ok(cell.from_file(t.path.display().to_string()))
+    };
+    let cells = interp.top_losses(9, true).iter().map(cell).collect::<Result<Vec<_>>>()?;
+    plot::picture_grid(&cells, None, None)?.save(out.join("top_losses.png"))?;
+    report = report.top_losses(&cells);
+    let class = |(label, support, right, predicted): (String, usize, usize, usize)| {
+        let share = |of: usize| if of > 0 { right as f64 / of as f64 } else { 0.0 };
+        let (precision, recall) = (share(predicted), share(support));
+        let f1 = if right > 0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+        ClassRow { label, support, precision, recall, f1 }
+    };
+    Ok(report.per_class(&matrix.per_class().into_iter().map(class).collect::<Vec<_>>()))
+}
+
+/// Names and values that say where a run took place.
+fn environment(seed: u64) -> Vec<(String, String)> {
+    let pair = |name: &str, value: String| (name.to_string(), value);
+    vec![
+        pair("onecycle", env!("CARGO_PKG_VERSION").into()),
+        pair("device", device::Device::best().to_string()),
+        pair("threads", device::cpu::thread_count().to_string()),
+        pair("vector instructions", format!("{:?}", device::cpu::simd::level()).to_lowercase()),
+        pair("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        pair("seed", seed.to_string()),
+    ]
+}
+
+/// A user whose training waits for pictures should hear it, and what to do.
+fn tell_if_loader_bound(learn: &Learner, context: &Context) {
+    let rows = learn.recorder().rows();
+    let (waited, seconds) = rows.iter().fold((0.0, 0.0), |(w, s), r| (w + r.waited, s + r.seconds));
+    if seconds > 5.0 && waited > 0.1 * seconds {
+        context.console.note(&format!(
+            "loader-bound: {:.0} % of the time went into waiting for pictures; try more --workers, a smaller --item-size, \
+             or pictures resized on disk",
+            100.0 * waited / seconds
+        ));
+    }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, |w| w.write_all(text.as_bytes()))
+}
+
+/// The classes of files, as places in a model's vocabulary: by their folders, or by an expression on their names.
+///
+/// # Errors
+/// [`ErrorKind::Label`] naming the first file whose label is no class of the model.
+pub fn targets(paths: &[PathBuf], label_re: Option<&str>, vocab: &[String]) -> Result<Vec<i64>> {
+    let labeller: Box<dyn Labeller> = match label_re {
+        Some(pattern) => Box::new(using_attr(RegexLabeller::new(pattern)?, "name")),
+        None => Box::new(parent_label),
+    };
+    let target = |path: &PathBuf| {
+        let label = labeller.label(path)?;
+        let place = vocab.iter().position(|v| *v == label);
+        place.map(|p| p as i64).ok_or_else(|| {
+            Error::new(ErrorKind::Label, format!("the model knows no class `{label}`"))
+                .on(path.display())
+                .remedy(format!("its classes are {}; --label-re takes labels from file names", vocab.join(", ")))
+        })
+    };
+    paths.iter().map(target).collect()
+}

@@ -1,0 +1,354 @@
+//! The program from end to end, as a user runs it: on folders of pictures, good and bad.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use onecycle::vision::{QUICKSTART_CLASSES, quickstart_picture};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onecycle"));
+    command.env_remove("ONECYCLE_THREADS").stdin(Stdio::null());
+    command
+}
+
+fn onecycle(args: &[&str]) -> Output {
+    program().args(args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `dir/CLASS/CLASS_N.png` for the first `classes` of the quickstart's.
+fn pictures(dir: &Path, classes: usize, per_class: usize) {
+    for (class, name) in QUICKSTART_CLASSES.iter().enumerate().take(classes) {
+        std::fs::create_dir_all(dir.join(name)).unwrap();
+        for n in 0..per_class {
+            let p = quickstart_picture(class, n, 7);
+            let image = image::RgbImage::from_raw(p.width as u32, p.height as u32, p.rgb).unwrap();
+            image::imageops::thumbnail(&image, 40, 36).save(dir.join(name).join(format!("{name}_{n}.png"))).unwrap();
+        }
+    }
+}
+
+/// `onecycle train` with a network of a few thousand parameters.
+fn train<'a>(dir: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["train", dir, "--out", out, "--arch", "resnet18-w4", "--item-size", "36", "--size", "32", "--bs", "8"];
+    [&fixed[..], more].concat()
+}
+
+struct Place {
+    _dir: tempfile::TempDir,
+    data: PathBuf,
+    out: PathBuf,
+}
+
+impl Place {
+    fn new(classes: usize, per_class: usize) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, out) = (dir.path().join("pic tures ä"), dir.path().join("runs/a"));
+        pictures(&data, classes, per_class);
+        Place { data, out, _dir: dir }
+    }
+
+    fn data(&self) -> &str {
+        self.data.to_str().unwrap()
+    }
+
+    fn out(&self) -> &str {
+        self.out.to_str().unwrap()
+    }
+
+    fn train(&self, more: &[&str]) -> Output {
+        onecycle(&train(self.data(), self.out(), more))
+    }
+
+    /// The sentence with which a run failed; it must have status 1.
+    fn fails(&self, more: &[&str]) -> String {
+        let output = self.train(more);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        err
+    }
+}
+
+#[test]
+fn train_predict_evaluate_show() {
+    let place = Place::new(3, 12);
+    let output = place.train(&["--epochs", "2", "--lr", "5e-3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], "epoch     train_loss  valid_loss  error_rate  time    ");
+    assert!(lines[1].starts_with("0         ") && lines[2].starts_with("1         "), "{table}");
+    assert!(!table.contains('\x1b') && !text(&output.stderr).contains('\x1b'), "no terminal, no colours");
+    let files = [
+        "settings.toml",
+        "history.csv",
+        "report.html",
+        "batch.png",
+        "loss.png",
+        "schedule.png",
+        "confusion.png",
+        "top_losses.png",
+        "model.safetensors",
+        "log.txt",
+    ];
+    for name in files {
+        assert!(place.out.join(name).metadata().unwrap_or_else(|e| panic!("{name}: {e}")).len() > 0, "{name}");
+    }
+    let history = std::fs::read_to_string(place.out.join("history.csv")).unwrap();
+    assert!(history.starts_with("epoch,train_loss,valid_loss,error_rate,time\n0,"), "{history}");
+    let report = std::fs::read_to_string(place.out.join("report.html")).unwrap();
+    assert!(!report.contains("src=\"http") && report.contains("resnet18-w4"));
+
+    // A run directory is not overwritten by accident, and settings.toml repeats the run to the bit.
+    assert!(place.fails(&["--epochs", "1"]).contains("--overwrite"));
+    let again = place.out.with_file_name("again");
+    let settings = place.out.join("settings.toml");
+    let output = onecycle(&[
+        "train",
+        "--config",
+        settings.to_str().unwrap(),
+        "--out",
+        again.to_str().unwrap(),
+        "--threads",
+        "1",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let model = place.out.join("model.safetensors");
+    assert!(std::fs::read(&model).unwrap() == std::fs::read(again.join("model.safetensors")).unwrap(), "the same bits");
+
+    let model = model.to_str().unwrap();
+    let one = place.data.join("key/key_3.png");
+    let one = one.to_str().unwrap();
+    let output = onecycle(&["predict", model, one, one]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    assert!(text(&output.stdout).starts_with(one));
+    let output = onecycle(&["predict", model, one, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["file"], one);
+    let sum: f64 = json["probabilities"].as_object().unwrap().values().map(|v| v.as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-6);
+    assert!(json["probabilities"].get(json["label"].as_str().unwrap()).is_some());
+    // One bad file among good ones: the good one is answered, the bad one named, the status 1.
+    let output = onecycle(&["predict", model, "nowhere.png", one]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with(one) && text(&output.stderr).contains("nowhere.png"));
+
+    let output = onecycle(&["evaluate", model, place.data(), "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["n"], 36);
+    assert!((0.0..=1.0).contains(&json["error_rate"].as_f64().unwrap()) && json["loss"].as_f64().unwrap() > 0.0);
+    let by_name = onecycle(&["evaluate", model, place.data(), "--label-re", r"(.+)_\d+.png$", "--json"]);
+    assert_eq!(output.stdout, by_name.stdout);
+
+    let grid = place.out.join("grid.png");
+    for unique in [&[][..], &["--unique"]] {
+        let args = ["show-batch", place.data(), "--out", grid.to_str().unwrap(), "--item-size", "36", "--size", "32"];
+        let output = onecycle(&[&args[..], unique].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(image::open(&grid).unwrap().width() > 300);
+    }
+}
+
+#[test]
+fn several_seeds_make_a_table() {
+    let place = Place::new(2, 10);
+    let output = place.train(&["--epochs", "1", "--seed", "0,1"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let out = text(&output.stdout);
+    assert!(out.contains("\nmean ") && out.contains("\nstd "), "{out}");
+    assert!(place.out.join("seed-0/model.safetensors").is_file() && place.out.join("seed-1/report.html").is_file());
+}
+
+#[test]
+fn split_folders_and_labels_from_names() {
+    let place = Place::new(2, 8);
+    for part in ["train", "validation"] {
+        pictures(&place.data.join(part), 2, 8);
+    }
+    let output = place.train(&["--train", "train", "--valid", "validation", "--epochs", "1"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let other = place.out.with_file_name("b");
+    let args = ["--label-re", r"(.+)_\d+.png$", "--epochs", "1"];
+    let output = onecycle(&train(place.data(), other.to_str().unwrap(), &args));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn summary_prints_the_layers() {
+    let output = onecycle(&["summary", "--arch", "resnet34", "--classes", "37"]);
+    assert!(text(&output.stdout).contains("Total params: 21,830,976"));
+    let frozen = onecycle(&["summary", "--arch", "resnet34", "--classes", "37", "--frozen"]);
+    assert!(text(&frozen.stdout).contains("Total trainable params: 563,328"));
+}
+
+#[test]
+fn faults_of_the_data_are_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let fails = |data: &Path, more: &[&str]| {
+        let output = onecycle(&train(data.to_str().unwrap(), out.to_str().unwrap(), more));
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(!out.join("model.safetensors").exists());
+        std::fs::remove_dir_all(&out).ok();
+        err
+    };
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert!(fails(&empty, &[]).contains("empty"));
+    assert!(fails(&dir.path().join("nowhere"), &[]).contains("nowhere"));
+
+    let one = dir.path().join("one");
+    pictures(&one, 1, 12);
+    assert!(fails(&one, &[]).contains("class"), "one class is nothing to tell apart");
+
+    let split = dir.path().join("split");
+    pictures(&split.join("train"), 2, 10);
+    pictures(&split.join("valid"), 3, 4);
+    let err = fails(&split, &["--train", "train", "--valid", "valid"]);
+    assert!(err.contains("leaf"), "the class only validation has is named: {err}");
+
+    let odd = dir.path().join("odd");
+    pictures(&odd, 2, 10);
+    std::fs::copy(odd.join("key/key_1.png"), odd.join("key/holiday.png")).unwrap();
+    let err = fails(&odd, &["--label-re", r"(.+)_\d+.png$"]);
+    assert!(err.contains("holiday.png") && err.contains("Failed to find"), "{err}");
+
+    let few = dir.path().join("few");
+    pictures(&few, 2, 3);
+    assert!(fails(&few, &[]).contains("smaller batches"));
+}
+
+#[test]
+fn bad_pictures_are_named_and_can_be_left_out() {
+    let place = Place::new(2, 12);
+    let bad = |name: &str, bytes: &[u8]| std::fs::write(place.data.join("key").join(name), bytes).unwrap();
+    bad("empty.jpg", b"");
+    bad("page.jpg", b"<html><body>404</body></html>");
+    let good = std::fs::read(place.data.join("fish/fish_0.png")).unwrap();
+    bad("cut.png", &good[..good.len() / 2]);
+    let err = place.fails(&["--epochs", "1"]);
+    assert!(["empty.jpg", "page.jpg", "cut.png"].iter().any(|name| err.contains(name)), "{err}");
+    let output = place.train(&["--epochs", "1", "--skip-bad", "--overwrite"]);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    for name in ["empty.jpg", "page.jpg", "cut.png"] {
+        assert!(err.contains(name), "{name} was left out and said so: {err}");
+        assert!(place.data.join("key").join(name).exists(), "and nothing was deleted");
+    }
+}
+
+#[test]
+fn a_model_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let cases: [&[u8]; 3] = [b"", b"{}", b"\x02\0\0\0\0\0\0\0{}"];
+    for bytes in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let output = onecycle(&["predict", path.to_str().unwrap(), "a.png"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("model.safetensors"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_and_saves() {
+    let place = Place::new(2, 12);
+    let err = place.fails(&["--epochs", "30", "--lr", "100", "--wd", "10"]);
+    assert!(err.contains("batch") && err.contains("smaller learning rate"), "{err}");
+    assert!(place.out.join("report.html").is_file() && place.out.join("history.csv").exists());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_named() {
+    let place = Place::new(2, 10);
+    std::fs::create_dir_all(place.out.parent().unwrap()).unwrap();
+    std::fs::write(&place.out, "a file where the directory should be").unwrap();
+    assert!(place.fails(&["--epochs", "1"]).contains(place.out()));
+}
+
+/// A disk that fills up, played by a limit on file sizes: the model doesn't fit, what was there before stays.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_nothing() {
+    let place = Place::new(2, 10);
+    assert!(place.train(&["--epochs", "1"]).status.success());
+    let before = std::fs::read(place.out.join("model.safetensors")).unwrap();
+    let args = train(place.data(), place.out(), &["--epochs", "1", "--overwrite", "--seed", "9"]);
+    let limited = Command::new("bash")
+        .args(["-c", "ulimit -f 100; trap '' XFSZ; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_onecycle")])
+        .args(args)
+        .output();
+    let Ok(output) = limited else {
+        common::skip(format_args!("there is no bash to set a limit with"));
+        return;
+    };
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("model.safetensors") && err.contains("free some space"), "{err}");
+    assert!(before == std::fs::read(place.out.join("model.safetensors")).unwrap(), "the old model is still there");
+    let left = std::fs::read_dir(&place.out)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().path().to_string_lossy().contains(".tmp."));
+    assert_eq!(left.count(), 0, "no temporary file is left");
+    if Path::new("/dev/full").exists() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = program().args(["summary"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(1), "results that can't be written are a failure");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_save_what_there_is() {
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new(2, 12);
+        let mut child = program()
+            .args(train(place.data(), place.out(), &["--epochs", "5000"]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap(); // the heading
+        lines.next().unwrap().unwrap(); // the first epoch
+        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        let Ok(true) = kill.map(|s| s.success()) else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            common::skip(format_args!("there is no `kill` to send signals with"));
+            return;
+        };
+        std::thread::spawn(move || lines.for_each(drop)); // so that the pipe never fills
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{err}");
+        assert!(err.contains("stopped on request"), "{err}");
+        for name in ["model.safetensors", "history.csv", "report.html", "settings.toml"] {
+            assert!(place.out.join(name).is_file(), "{name} after SIG{signal}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let mut child = program()
+        .args(["summary", "--arch", "resnet152"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(err, "");
+}
