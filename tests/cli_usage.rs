@@ -72,7 +72,7 @@ fn wrong_values_are_refused_in_words() {
         (&["d", "--lr", "inf"], "--lr: inf is out of range"),
         (&["d", "--wd=-1"], "--wd: -1 is out of range"),
         (&["d", "--threads", "0"], "--threads: 0 is out of range"),
-        (&["d", "--arch", "resnet35"], "--arch: there is no architecture called `resnet35` (it takes one of resnet18"),
+        (&["d", "--arch", "resnet35"], "--arch: there is no architecture called `resnet35` (there are resnet18"),
         (&["d", "--label", "re"], "--label: the rule `re` needs an expression"),
         (&["d", "--label-re", "(.+"], "--label-re: `(.+` is not a regular expression: unclosed group"),
         (&["d", "--label-re", "x"], "--label-re: `x` has no group"),

@@ -184,12 +184,13 @@ fn average(image: &Image, window: Window, (height, width): (usize, usize)) -> Im
 }
 
 /// `logit` with fastai's clamp, in f32: the ends are -16.118 and +15.942.
-pub(super) fn logit(x: f32) -> f32 {
+pub fn logit(x: f32) -> f32 {
     let x = x.clamp(1e-7, 1.0 - 1e-7);
     -(1.0 / x - 1.0).ln()
 }
 
-fn relight(data: &mut [f32], light: &Light) {
+/// Changes brightness and contrast of pixels in 0..1, in place: `sigmoid((logit(x) + logit(brightness)) * contrast)`.
+pub fn relight(data: &mut [f32], light: &Light) {
     let shift = logit(light.brightness);
     for v in data {
         let x = (logit(*v) + shift) * light.contrast;

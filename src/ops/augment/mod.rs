@@ -21,6 +21,8 @@
 
 mod cpu;
 
+pub use cpu::{logit, relight};
+
 use crate::device::Device;
 use crate::tensor::{Tensor, for_float};
 use crate::{DType, Error, ErrorKind, Result};
