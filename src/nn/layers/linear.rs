@@ -41,9 +41,6 @@ impl Module for Linear {
     }
 
     fn parameters(&self) -> Vec<(&'static str, &Param)> {
-        [("weight", Some(&self.weight)), ("bias", self.bias.as_ref())]
-            .into_iter()
-            .filter_map(|(name, p)| p.map(|p| (name, p)))
-            .collect()
+        super::weight_and_bias(&self.weight, self.bias.as_ref())
     }
 }

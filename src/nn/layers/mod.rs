@@ -11,3 +11,10 @@ pub use conv2d::Conv2d;
 pub use linear::Linear;
 pub use pool::{AdaptiveConcatPool2d, MaxPool2d};
 pub use simple::{Dropout, Flatten, ReLU};
+
+use super::Param;
+
+/// The parameter list of a layer whose bias is optional.
+fn weight_and_bias<'a>(weight: &'a Param, bias: Option<&'a Param>) -> Vec<(&'static str, &'a Param)> {
+    std::iter::once(("weight", weight)).chain(bias.map(|b| ("bias", b))).collect()
+}
