@@ -244,7 +244,7 @@ pub struct EvaluateFlags {
 pub struct PredictFlags {
     /// The model file
     pub model: PathBuf,
-    /// Pictures to label
+    /// Pictures to label; a folder stands for the pictures in it
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Print one JSON object a line: file, label, probabilities

@@ -213,7 +213,7 @@ impl DataLoaders {
             )
             .on(datasets.source().display())
             .remedy(if n > 0 {
-                format!("use smaller batches, such as bs({})", (n / 2).max(1))
+                format!("use smaller batches, such as {0}: bs({0}), on the command line --bs {0}", (n / 2).max(1))
             } else {
                 "add pictures".into()
             }));

@@ -1,7 +1,8 @@
-//! `onecycle predict`: label and probabilities for each file.
+//! `onecycle predict`: label and probabilities for each file; a folder stands for the pictures in it.
 
 use crate::cli::settings::PredictSettings;
 use crate::cli::{Context, run};
+use crate::data::get_image_files;
 use crate::learner::{Prediction, Predictor, load_learner};
 use crate::{Error, ErrorKind, Result};
 use std::path::PathBuf;
@@ -19,34 +20,42 @@ const SHOWN: usize = 3;
 pub fn run(settings: &PredictSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
     let model = load_learner(&settings.model)?;
-    let mut failed = Vec::new();
-    for files in settings.files.chunks(TOGETHER) {
-        for (file, prediction) in predict(&model, files) {
+    let all = pictures(&settings.files)?;
+    let mut failed = 0;
+    for files in all.chunks(TOGETHER) {
+        for prediction in predict(&model, files) {
             if context.console.closed() {
                 return Ok(());
             }
             match prediction {
                 Ok(p) if settings.json => context.console.result(&json(&model, &p))?,
                 Ok(p) => context.console.result(&text(&model, &p))?,
+                Err(e) if all.len() == 1 => return Err(e),
                 Err(e) => {
                     context.console.error(&e);
-                    failed.push(file);
+                    failed += 1;
                 }
             }
         }
     }
-    match failed.as_slice() {
-        [] => Ok(()),
-        [one] => Err(Error::new(ErrorKind::Image, "could not be predicted").on(one.display())),
-        many => Err(Error::new(ErrorKind::Image, format!("{} files could not be predicted", many.len()))),
+    match failed {
+        0 => Ok(()),
+        _ => Err(Error::new(ErrorKind::Image, format!("{failed} of {} files could not be predicted", all.len()))),
     }
 }
 
+/// The files, with the pictures of folders in the folders' place.
+fn pictures(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let expand = |path: &PathBuf| if path.is_dir() { get_image_files(path) } else { Ok(vec![path.clone()]) };
+    let lists: Vec<_> = given.iter().map(expand).collect::<Result<_>>()?;
+    Ok(lists.concat())
+}
+
 /// All at once; if that fails, one by one, so that one bad file doesn't take the others with it.
-fn predict(model: &Predictor, files: &[PathBuf]) -> Vec<(PathBuf, Result<Prediction>)> {
+fn predict(model: &Predictor, files: &[PathBuf]) -> Vec<Result<Prediction>> {
     match model.predict_files(files.to_vec(), TOGETHER) {
-        Ok(all) => all.into_iter().map(|p| (p.path.clone(), Ok(p))).collect(),
-        Err(_) => files.iter().map(|f| (f.clone(), model.predict(f))).collect(),
+        Ok(all) => all.into_iter().map(Ok).collect(),
+        Err(_) => files.iter().map(|f| model.predict(f)).collect(),
     }
 }
 
