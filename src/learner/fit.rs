@@ -143,13 +143,11 @@ impl Learner {
     }
 
     fn forward(&mut self, cx: &Context) -> Signal {
-        let x = self.at.x.take().unwrap_or_else(|| Tensor::zeros([0], DType::F32, self.device));
-        let pred = self.model.forward(&x, cx)?;
-        self.at.x = Some(x);
-        self.at.pred = Some(pred);
+        let (Some(x), Some(y)) = (self.at.x.clone(), self.at.y.clone()) else { return Ok(()) };
+        self.at.pred = Some(self.model.forward(&x, cx)?);
         self.event(Event::AfterPred)?;
-        if let (Some(pred), Some(y)) = (&self.at.pred, &self.at.y) {
-            let loss = ops::cross_entropy(pred, y, &self.loss)?;
+        if let Some(pred) = &self.at.pred {
+            let loss = ops::cross_entropy(pred, &y, &self.loss)?;
             self.at.loss_value = loss.item()?;
             self.at.loss = Some(loss);
         }
