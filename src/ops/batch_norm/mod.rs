@@ -24,7 +24,7 @@
 //! because it is the residual's gradient; without, where the ReLU clipped is computed again from `x` (`w xh + b > 0`, the same
 //! expression, so the same bits), and neither `y` is read nor `dz` written: 5 instead of 8 visits to an activation.
 //!
-//! Why one operation instead of three: normalising, adding and clipping are limited by memory, and each pass over a
+//! Why one operation instead of three: normalising, adding and clipping are limited by memory, and each pass over an
 //! activation costs the same. Together they read `x` (and the residual) and write `y` once; apart they would do it three times.
 
 mod cpu;
