@@ -20,9 +20,9 @@
 
 use super::block::OpenPicture;
 use super::buffer;
-use super::transform::{self, ItemTransform, Subset};
+use super::transform::{self, BatchDraws, BatchTransforms, ItemTransform, Subset};
 use crate::rng::{Purpose, Rng};
-use crate::{Error, ErrorKind, Result};
+use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,6 +56,22 @@ impl Batch {
     /// How many pictures there are.
     pub fn len(&self) -> usize {
         self.targets.len()
+    }
+
+    /// What the model sees of the batch: the bytes on `device`, through `tfms` as `subset` asks, with the draws of `seed` and
+    /// `epoch`. `[N, h, w, 3]`, f32.
+    ///
+    /// # Errors
+    /// The transforms refuse the pictures.
+    pub fn inputs(
+        &self,
+        tfms: &dyn BatchTransforms,
+        subset: Subset,
+        (seed, epoch): (u64, u64),
+        device: Device,
+    ) -> Result<Tensor> {
+        let bytes = Tensor::from_slice(&self.bytes, [self.len(), self.height, self.width, 3], device)?;
+        tfms.apply(&bytes, subset, &BatchDraws { seed, epoch, items: &self.indices }, DType::F32)
     }
 
     /// Whether there is none; a loader never yields such a batch.

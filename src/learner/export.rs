@@ -6,12 +6,12 @@
 
 use super::vision_learner::build;
 use super::{Learner, Predictions, predict};
-use crate::data::{Batch, BatchDraws, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset};
+use crate::data::{Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset};
 use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::vision::resize::item_transform_from;
 use crate::vision::{AugTransforms, ImageBlock};
-use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
+use crate::{Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -180,8 +180,6 @@ impl Predictor {
     }
 
     fn inputs(&self, batch: &Batch) -> Result<Tensor> {
-        let bytes = Tensor::from_slice(&batch.bytes, [batch.len(), batch.height, batch.width, 3], self.device)?;
-        let draws = BatchDraws { seed: 0, epoch: 0, items: &batch.indices };
-        self.batch_tfms.apply(&bytes, Subset::Valid, &draws, DType::F32)
+        batch.inputs(self.batch_tfms.as_ref(), Subset::Valid, (0, 0), self.device)
     }
 }

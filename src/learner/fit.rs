@@ -7,11 +7,11 @@
 use super::Learner;
 use super::callback::{self, Callback, Event, Level, Signal, Stop};
 use super::scheduler::ParamScheduler;
-use crate::data::{Batch, BatchDraws, Subset};
+use crate::data::{Batch, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
 use crate::optim::schedule::{OneCycle, Schedule, one_cycle};
-use crate::{DType, Error, ErrorKind, Result, Tensor, autograd, ops};
+use crate::{Error, ErrorKind, Result, Tensor, autograd, ops};
 use std::time::{Duration, Instant};
 
 /// Where a fit is. Callbacks read it through the learner's methods.
@@ -81,12 +81,10 @@ impl Learner {
             h.wd = wd.unwrap_or(h.wd);
         });
         self.at = Progress { n_epoch: epochs, ..Progress::default() };
-        let before = self.cbs.len();
         self.cbs.extend(scheduler.map(|s| Box::new(s) as Box<dyn Callback>));
         self.cbs.sort_by_key(|cb| cb.order());
         let outcome = self.fit_loop();
         self.cbs.retain(|cb| cb.name() != ParamScheduler::NAME);
-        debug_assert_eq!(self.cbs.len(), before);
         self.opt.zero_grad();
         match outcome {
             Err(Stop::Failed(e)) => Err(e),
@@ -164,9 +162,7 @@ impl Learner {
 
     /// What the model sees of a batch.
     pub(super) fn inputs(&self, batch: &Batch, subset: Subset, epoch: u64) -> Result<Tensor> {
-        let bytes = Tensor::from_slice(&batch.bytes, [batch.len(), batch.height, batch.width, 3], self.device)?;
-        let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
-        self.dls.batch_tfms().apply(&bytes, subset, &draws, DType::F32)
+        batch.inputs(self.dls.batch_tfms().as_ref(), subset, (self.dls.seed(), epoch), self.device)
     }
 
     /// Before, the work, after; a cancelled level still has its after.

@@ -2,7 +2,7 @@
 
 use super::{Float, Tensor, for_float, same_kind};
 use crate::device::Device;
-use crate::device::cpu::{par_chunks_mut, simd::vectorized};
+use crate::device::cpu::{PIECE, par_chunks_mut, simd::vectorized};
 use crate::{Error, Result};
 
 impl Tensor {
@@ -23,9 +23,6 @@ impl Tensor {
         Ok(())
     }
 }
-
-/// Elements of one piece of element-wise work: 64 KiB of f32, big enough to pay for the hand-over to a thread.
-const PIECE: usize = 16 * 1024;
 
 fn add_assign<T: Float>(a: &mut [T], b: &[T]) {
     par_chunks_mut(a, PIECE, |i, a| {

@@ -25,7 +25,7 @@
 
 use super::crop::{Crop, choose_crop, valid_crop};
 use crate::data::{BatchDraws, BatchTransforms, IntToFloat, Stage, Subset};
-use crate::ops::augment::{Augment, Light, Pass, Sample, Statistics, Window, augment, preshrink, source_position};
+use crate::ops::augment::{Augment, Light, Pass, Sample, Statistics, augment, preshrink, source_position};
 use crate::rng::{Purpose, Rng};
 use crate::{DType, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -256,7 +256,7 @@ impl AugTransforms {
         }
         if self.crops() {
             let resize = |crop: Crop| Sample {
-                crop: Some(window(crop)),
+                crop: Some(crop),
                 theta: Sample::IDENTITY,
                 warp: None,
                 shrink: preshrink((crop.height, crop.width), out, 1.0),
@@ -368,10 +368,6 @@ impl BatchTransforms for AugTransforms {
 
 fn pass((height, width): (usize, usize), samples: Vec<Sample>) -> Pass {
     Pass { height, width, padding: Default::default(), align_corners: true, samples }
-}
-
-fn window(crop: Crop) -> Window {
-    Window { top: crop.top, left: crop.left, height: crop.height, width: crop.width }
 }
 
 /// 2 / the extent of all sampling positions of a batch, x and y together. They are extreme at the picture's corners.

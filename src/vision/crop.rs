@@ -15,18 +15,8 @@
 //! assert_eq!(crop, Crop { top: 0, left: 62, height: 398, width: 398 });
 //! ```
 
-/// A rectangle inside a picture, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crop {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
+/// A rectangle inside a picture, in pixels: what [`augment`](mod@crate::ops::augment) takes.
+pub use crate::ops::augment::Window as Crop;
 
 /// Which coordinate of the place is drawn first.
 #[derive(Clone, Copy, PartialEq, Eq)]

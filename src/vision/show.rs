@@ -70,9 +70,8 @@ impl DataLoaders {
             );
         };
         let batch = batch?;
-        let bytes = Tensor::from_slice(&batch.bytes, [batch.len(), batch.height, batch.width, 3], Device::Cpu)?;
-        let draws = BatchDraws { seed: self.seed(), epoch: options.epoch, items: &batch.indices };
-        let x = self.batch_tfms().apply(&bytes, Subset::Train, &draws, DType::F32)?;
+        let place = (self.seed(), options.epoch);
+        let x = batch.inputs(self.batch_tfms().as_ref(), Subset::Train, place, Device::Cpu)?;
         let titles = batch.targets.iter().map(|&t| self.vocab()[t as usize].clone());
         let cells = pictures(&x, self.batch_tfms().statistics())?.into_iter().zip(titles).zip(&batch.paths);
         let cell = |((picture, title), path): ((Picture, String), &std::path::PathBuf)| {

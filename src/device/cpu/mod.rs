@@ -6,4 +6,4 @@ pub mod gemm;
 pub mod simd;
 pub mod threads;
 
-pub use threads::{par_chunks_mut, par_chunks2_mut, par_for, set_threads, thread_count};
+pub use threads::{PIECE, par_chunks_mut, par_chunks2_mut, par_for, set_threads, thread_count};

@@ -10,6 +10,9 @@ use rayon::prelude::*;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Elements of one piece of element-wise work: 64 KiB of f32, big enough to pay for the hand-over to a thread.
+pub const PIECE: usize = 16 * 1024;
+
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
 

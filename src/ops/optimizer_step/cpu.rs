@@ -1,11 +1,9 @@
 //! Optimizer steps on the processor: one pass over parameter, gradient and averages.
 
 use super::{Rule, Step};
-use crate::device::cpu::{par_for, simd::vectorized};
+use crate::device::cpu::{PIECE, par_for, simd::vectorized};
 use crate::tensor::Float;
 use std::sync::Mutex;
-
-const PIECE: usize = 16 * 1024;
 
 /// One piece of everything that a step reads and writes.
 struct Piece<'a, T> {
