@@ -33,25 +33,41 @@ impl Output {
 /// # Errors
 /// The compiler's log, or what couldn't be read or written.
 pub fn compile(nvrtc: &Nvrtc, source: &Source, arch: &str, folder: &Path) -> Result<Output, String> {
-    let file = |ending: &str| folder.join(format!("{}.{arch}.{ending}", source.stem));
-    let (ptx, cubin, names, log, key) = (file("ptx"), file("cubin"), file("names"), file("log"), file("key"));
-    let made_from = format!("{} {} {}", source.hash(arch), nvrtc.version, nvrtc.path.display());
-    if read_file(&key).ok().as_ref() != Some(&made_from) {
-        let name = source.name();
-        let program = Program { name: &name, text: &source.text, headers: &source.headers, entries: &source.entries };
-        let compiled = nvrtc
-            .compile(&program, &source::options(arch))
-            .map_err(|log| format!("{name} does not compile for {arch}:\n{log}"))?;
-        // First what must not be believed while the rest changes, and last what says that all is there.
-        write_file(&key, b"")?;
-        write_file(&ptx, format!("{}\0", source::lower(&compiled.ptx)).as_bytes())?;
-        write_file(&cubin, &compiled.cubin)?;
-        write_file(&names, compiled.lowered.join("\n").as_bytes())?;
-        write_file(&log, compiled.log.as_bytes())?;
-        write_file(&key, made_from.as_bytes())?;
+    if let Some(output) = kept(nvrtc, source, arch, folder) {
+        return Ok(output);
     }
-    let lowered = read_file(&names)?.lines().map(String::from).collect();
-    Ok(Output { ptx, cubin, lowered, log: read_file(&log)? })
+    let [ptx, cubin, names, log, key] = files(source, arch, folder);
+    let name = source.name();
+    let program = Program { name: &name, text: &source.text, headers: &source.headers, entries: &source.entries };
+    let compiled = nvrtc
+        .compile(&program, &source::options(arch))
+        .map_err(|log| format!("{name} does not compile for {arch}:\n{log}"))?;
+    // First what must not be believed while the rest changes, and last what says that all is there.
+    write_file(&key, b"")?;
+    write_file(&ptx, format!("{}\0", source::lower(&compiled.ptx)).as_bytes())?;
+    write_file(&cubin, &compiled.cubin)?;
+    write_file(&names, compiled.lowered.join("\n").as_bytes())?;
+    write_file(&log, compiled.log.as_bytes())?;
+    write_file(&key, made_from(nvrtc, source, arch).as_bytes())?;
+    Ok(Output { ptx, cubin, lowered: compiled.lowered, log: compiled.log })
+}
+
+/// What [`compile`] left in `folder`, when the same compiler would make the same now.
+pub fn kept(nvrtc: &Nvrtc, source: &Source, arch: &str, folder: &Path) -> Option<Output> {
+    let [ptx, cubin, names, log, key] = files(source, arch, folder);
+    if read_file(&key).ok()? != made_from(nvrtc, source, arch) {
+        return None;
+    }
+    let lowered = read_file(&names).ok()?.lines().map(String::from).collect();
+    Some(Output { ptx, cubin, lowered, log: read_file(&log).ok()? })
+}
+
+fn files(source: &Source, arch: &str, folder: &Path) -> [PathBuf; 5] {
+    ["ptx", "cubin", "names", "log", "key"].map(|ending| folder.join(format!("{}.{arch}.{ending}", source.stem)))
+}
+
+fn made_from(nvrtc: &Nvrtc, source: &Source, arch: &str) -> String {
+    format!("{} {} {}", source.hash(arch), nvrtc.version, nvrtc.path.display())
 }
 
 /// `work` on every job by `threads` threads; the results in the order of the jobs. The last job is begun first.
