@@ -122,7 +122,7 @@ fn compile_one(
         return prebuilt_one(source, arch, root, out).map(Result::ok);
     }
     let output = compile::compile(nvrtc, source, arch, out)?;
-    for fault in source::faults(&output.log) {
+    for fault in source.faults(&output.log, &output.lowered) {
         warn(&format!("{}, {arch}: {fault}", source.name()));
     }
     if std::env::var_os(PREBUILT).is_some_and(|value| value == "write") {

@@ -46,6 +46,14 @@ impl Source {
         sha256::hex(all.as_bytes())
     }
 
+    /// What is wrong with the machine code, in the entries' own names; see [`faults`].
+    pub fn faults(&self, log: &str, lowered: &[String]) -> Vec<String> {
+        let named = |fault: String| {
+            self.entries.iter().zip(lowered).fold(fault, |fault, (name, lowered)| fault.replace(lowered.as_str(), name))
+        };
+        faults(log).into_iter().map(named).collect()
+    }
+
     /// Where its text for `arch` lies, compiled beforehand.
     pub fn prebuilt(&self, root: &Path, arch: &str) -> PathBuf {
         root.join(format!("kernels/prebuilt/{}.{}.ptx", self.stem, arch.replace("sm_", "compute_")))

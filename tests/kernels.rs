@@ -27,6 +27,7 @@ use nvrtc::Nvrtc;
 use source::{ARCHITECTURES, Source};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 
 /// Ampere and Hopper, which are built in; and Blackwell in servers and in desktops, whose driver compiles the text for Ampere.
@@ -99,7 +100,8 @@ fn resources_and_faults() {
     let mut faults = Vec::new();
     println!("{:<14} {:<44} {:<7} {:>9} {:>6}", "file", "kernel", "arch", "registers", "shared");
     for (source, arch, output) in compiled(&nvrtc, &sources, &CHECKED) {
-        faults.extend(source::faults(&output.log).iter().map(|fault| format!("{}, {arch}: {fault}", source.name())));
+        let slow = source.faults(&output.log, &output.lowered);
+        faults.extend(slow.iter().map(|fault| format!("{}, {arch}: {fault}", source.name())));
         faults.extend(float_atomics(&output.text().unwrap()).map(|line| format!("{}, {arch}: {line}", source.name())));
         let usage = source::usage(&output.log);
         for (name, lowered) in source.entries.iter().zip(&output.lowered) {
@@ -120,6 +122,43 @@ fn float_atomics(ptx: &str) -> impl Iterator<Item = &str> {
         atomic && word.contains(".add") && [".f16", ".bf16", ".f32", ".f64"].iter().any(|t| word.contains(t))
     };
     ptx.lines().map(str::trim).filter(move |line| is_one(line))
+}
+
+/// In the machine code itself: nothing goes through a thread's memory, and a file with matrix multiplications in it has the
+/// instructions for them. Read by NVIDIA's disassembler.
+#[test]
+fn machine_code() {
+    let Some(sources) = sources() else { return };
+    let Some(nvrtc) = compiler("reading the machine code") else { return };
+    let fetched = root().join(".nvrtc/nvidia/cu13/bin/nvdisasm");
+    let disassembler = if fetched.is_file() { fetched } else { PathBuf::from("nvdisasm") };
+    if Command::new(&disassembler).arg("--version").output().is_err() {
+        return common::skip(format_args!(
+            "reading the machine code: there is no nvdisasm (scripts/nvrtc.sh fetches it)"
+        ));
+    }
+    let mut faults = Vec::new();
+    for (source, arch, output) in compiled(&nvrtc, &sources, &ARCHITECTURES) {
+        let out = Command::new(&disassembler).arg(&output.cubin).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        let name = format!("{}, {arch}", source.name());
+        assert!(out.status.success() && text.contains("EXIT"), "{name}: {}", String::from_utf8_lossy(&out.stderr));
+        let has = |instruction: &str| {
+            let is_it = |word: &str| word.split('.').next() == Some(instruction);
+            text.lines().any(|line| line.split(|c: char| c.is_whitespace() || c == ';').any(is_it))
+        };
+        for memory in ["LDL", "STL"].into_iter().filter(|i| has(i)) {
+            faults.push(format!("{name}: {memory}, a thread's memory instead of registers"));
+        }
+        for (primitive, instruction) in [("mma_m16n8k16", "HMMA"), ("wgmma_", "HGMMA")] {
+            // wgmma is for Hopper, and the file has another way for the others.
+            let meant = source.text.contains(primitive) && (primitive != "wgmma_" || arch == "sm_90a");
+            if meant && !has(instruction) {
+                faults.push(format!("{name}: {primitive} in the source, and no {instruction} in the machine code"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
