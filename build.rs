@@ -119,7 +119,11 @@ fn compile_one(
     out: &Path,
 ) -> Result<Option<Image>, String> {
     if !nvrtc.compiles_for(arch) {
-        return prebuilt_one(source, arch, root, out).map(Result::ok);
+        let image = prebuilt_one(source, arch, root, out)?;
+        if let Err(fault) = &image {
+            warn(&format!("NVRTC {} doesn't compile for {arch}, and {fault}: run scripts/nvrtc.sh", nvrtc.version));
+        }
+        return Ok(image.ok());
     }
     let output = compile::compile(nvrtc, source, arch, out)?;
     for fault in source.faults(&output.log, &output.lowered) {
