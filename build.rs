@@ -1,30 +1,213 @@
-//! Reads the names of the kernels out of `kernels/*.cu`.
+//! Compiles `kernels/*.cu` and puts the result, with the table of the kernels' names, into `OUT_DIR/kernels.rs`.
+//!
+//! Where the machine has NVIDIA's compiler library ([`search`] says where it may be), every file becomes text and machine code for
+//! each of [`source::ARCHITECTURES`]. Where it has none, the text in `kernels/prebuilt/` is taken, which the driver of the GPU
+//! finishes; and where that is out of date too, the crate is built without kernels and says so. It never downloads anything.
+//!
+//! Results are kept in `OUT_DIR` under the hash of what they were made from, so an edit of one kernel compiles one file.
 
+#[path = "build/compile.rs"]
+mod compile;
+#[path = "build/nvrtc.rs"]
+mod nvrtc;
+#[path = "build/search.rs"]
+mod search;
+#[path = "build/sha256.rs"]
+mod sha256;
+#[path = "build/source.rs"]
+mod source;
+
+use compile::write_file;
+use nvrtc::Nvrtc;
+use source::{ARCHITECTURES, Source};
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-fn main() {
-    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("kernels");
-    println!("cargo:rerun-if-changed={}", folder.display());
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .expect("kernels/ is part of the package")
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "cu"))
-        .collect();
-    files.sort();
-    let mut table = String::new();
-    for file in &files {
-        let text = std::fs::read_to_string(file).expect("a kernel file is text");
-        let stem = file.file_stem().expect("it has an ending").to_string_lossy();
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix("KERNEL(").and_then(|l| l.strip_suffix(')')) {
-                writeln!(table, "    Kernel {{ file: {stem:?}, name: {name:?} }},").expect("a string takes everything");
-            }
+/// `write` puts what was compiled into `kernels/prebuilt/`; scripts/prebuilt.sh sets it.
+const PREBUILT: &str = "ONECYCLE_PREBUILT";
+/// cudarc's own variable, which overrides the version that this crate asks it for.
+const CUDARC: &str = "CUDARC_CUDA_VERSION";
+/// The version in Cargo.toml.
+const CUDARC_VERSION: &str = "12080";
+
+/// A file compiled for an architecture.
+struct Image {
+    arch: &'static str,
+    /// Where the text lies, with a zero byte at its end.
+    ptx: PathBuf,
+    /// Where the machine code lies, when there is some.
+    cubin: Option<PathBuf>,
+    /// The names in the image of all entries, in their order.
+    lowered: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            message.lines().filter(|line| !line.trim().is_empty()).for_each(|line| println!("cargo::error={line}"));
+            ExitCode::FAILURE
         }
     }
-    let text = format!(
-        "/// All kernels.\npub static TABLE: &[Kernel] = &[\n{table}];\n/// What was built in.\npub static IMAGES: &[Image] = &[];\n/// Where it came from.\npub static ORIGIN: &str = \"nowhere\";\n"
-    );
-    std::fs::write(Path::new(&std::env::var("OUT_DIR").expect("cargo sets it")).join("kernels.rs"), text)
-        .expect("the output folder can be written to");
+}
+
+fn run() -> Result<(), String> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).ok_or(format!("cargo sets {name}"));
+    let (root, out) = (folder("CARGO_MANIFEST_DIR")?, folder("OUT_DIR")?);
+    for name in search::variables().chain([PREBUILT, CUDARC]) {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    // Cargo runs this script every time when a path that it watches isn't there.
+    for path in [root.join("kernels"), root.join(".nvrtc")].iter().filter(|path| path.exists()) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    check_cudarc()?;
+
+    let sources = source::read(&root.join("kernels"))?;
+    let (images, origin) = match search::find(&root) {
+        Ok(nvrtc) => {
+            println!("cargo::rerun-if-changed={}", nvrtc.path.display());
+            let images = compile_all(&nvrtc, &sources, &root, &out)?;
+            (images, format!("NVRTC {}, {}", nvrtc.version, nvrtc.path.display()))
+        }
+        Err(tried) => {
+            if let Some(named) = std::env::var_os(search::NVRTC_LIB).filter(|named| named != "none") {
+                warn(&format!("NVRTC_LIB={}: {}", named.display(), tried.join("; ")));
+            }
+            (prebuilt(&sources, &root, &out, &tried)?, "kernels/prebuilt".to_owned())
+        }
+    };
+    let empty = images.iter().all(Vec::is_empty);
+    let text = render(&sources, &images, if empty { "nowhere" } else { &origin });
+    write_file(&out.join("kernels.rs"), text.as_bytes())
+}
+
+/// Another version than ours breaks the build of cudarc with hundreds of errors, none of which names the cause.
+fn check_cudarc() -> Result<(), String> {
+    match std::env::var(CUDARC) {
+        Ok(version) if version != CUDARC_VERSION => Err(format!(
+            "{CUDARC}={version} is set in the environment, and this crate needs cudarc for {CUDARC_VERSION}: unset {CUDARC}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// All files for all architectures, by as many threads as cargo grants; for each file the images that there are.
+fn compile_all(nvrtc: &Nvrtc, sources: &[Source], root: &Path, out: &Path) -> Result<Vec<Vec<Image>>, String> {
+    let mut jobs: Vec<_> = sources.iter().flat_map(|s| ARCHITECTURES.map(|arch| (s, arch))).collect();
+    // The longest work is begun first.
+    jobs.sort_by_key(|(source, _)| source.text.len() * source.entries.len());
+    let threads = std::env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let results = compile::each(&jobs, threads, |(source, arch)| compile_one(nvrtc, source, arch, root, out))?;
+    let mut images: Vec<Vec<Image>> = sources.iter().map(|_| Vec::new()).collect();
+    for ((source, _), image) in jobs.iter().zip(results) {
+        let of_file = sources.iter().position(|s| s.stem == source.stem).unwrap_or_default();
+        // One log is enough: an error in a header stands in all of them.
+        images[of_file].extend(image?);
+    }
+    images.iter_mut().for_each(|of_file| of_file.sort_by_key(|image| image.arch));
+    Ok(images)
+}
+
+/// One file for one architecture; from `kernels/prebuilt/` when this compiler doesn't know the architecture.
+fn compile_one(
+    nvrtc: &Nvrtc,
+    source: &Source,
+    arch: &'static str,
+    root: &Path,
+    out: &Path,
+) -> Result<Option<Image>, String> {
+    if !nvrtc.compiles_for(arch) {
+        let image = prebuilt_one(source, arch, root, out)?;
+        if let Err(fault) = &image {
+            warn(&format!("NVRTC {} doesn't compile for {arch}, and {fault}: run scripts/nvrtc.sh", nvrtc.version));
+        }
+        return Ok(image.ok());
+    }
+    let output = compile::compile(nvrtc, source, arch, out)?;
+    for fault in source.faults(&output.log, &output.lowered) {
+        warn(&format!("{}, {arch}: {fault}", source.name()));
+    }
+    if std::env::var_os(PREBUILT).is_some_and(|value| value == "write") {
+        let (path, text) = (source.prebuilt(root, arch), source.render(arch, &output.text()?, &output.lowered));
+        if compile::read_file(&path).ok().as_ref() != Some(&text) {
+            write_file(&path, text.as_bytes())?;
+        }
+    }
+    Ok(Some(Image { arch, ptx: output.ptx, cubin: Some(output.cubin), lowered: output.lowered }))
+}
+
+/// All images from `kernels/prebuilt/`. What is missing or out of date is named once, with the ways out.
+fn prebuilt(sources: &[Source], root: &Path, out: &Path, tried: &[String]) -> Result<Vec<Vec<Image>>, String> {
+    let (mut images, mut faults) = (Vec::new(), Vec::new());
+    for source in sources {
+        let mut of_file = Vec::new();
+        for arch in ARCHITECTURES {
+            match prebuilt_one(source, arch, root, out)? {
+                Ok(image) => of_file.push(image),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        images.push(of_file);
+    }
+    if let Some(first) = faults.first() {
+        let tried = if tried.is_empty() { String::new() } else { format!("; tried {}", tried.join("; ")) };
+        warn(&format!(
+            "{} of the GPU's kernels are left out: NVIDIA's compiler library (NVRTC) was not found{tried}, and {first}. The CPU is \
+             not concerned. For a GPU: run scripts/nvrtc.sh, or set NVRTC_LIB to a libnvrtc.so of version 12 or 13",
+            if images.iter().all(Vec::is_empty) { "All" } else { "Some" },
+        ));
+    }
+    Ok(images)
+}
+
+/// One image from `kernels/prebuilt/`, or why it can't serve.
+fn prebuilt_one(source: &Source, arch: &'static str, root: &Path, out: &Path) -> Result<Result<Image, String>, String> {
+    let path = source.prebuilt(root, arch);
+    let shown = path.strip_prefix(root).unwrap_or(&path).display();
+    let content = match std::fs::read_to_string(&path) {
+        Ok(content) => content,
+        Err(e) => return Ok(Err(format!("{shown} can't be read ({e})"))),
+    };
+    let lowered = match source.parse(arch, &content) {
+        Ok(lowered) => lowered,
+        Err(fault) => return Ok(Err(format!("{shown} {fault}"))),
+    };
+    let ptx = out.join(format!("{}.{arch}.prebuilt.ptx", source.stem));
+    write_file(&ptx, format!("{content}\0").as_bytes())?;
+    Ok(Ok(Image { arch, ptx, cubin: None, lowered }))
+}
+
+/// The text of `kernels.rs`, which src/device/cuda/kernels.rs includes.
+fn render(sources: &[Source], images: &[Vec<Image>], origin: &str) -> String {
+    let (mut table, mut all) = (String::new(), String::new());
+    for (source, images) in sources.iter().zip(images) {
+        let file = &source.stem;
+        for name in &source.entries {
+            table += &format!("    Kernel {{ file: {file:?}, name: {name:?} }},\n");
+        }
+        for Image { arch, ptx, cubin, lowered } in images {
+            let pairs: String = source.entries.iter().zip(lowered).map(|(n, l)| format!("({n:?}, {l:?}), ")).collect();
+            let include = |path: &Path| format!("include_bytes!({:?})", path.display().to_string());
+            let cubin = cubin.as_deref().map_or("&[]".to_owned(), include);
+            let ptx = include(ptx);
+            all += &format!(
+                "    Image {{ file: {file:?}, arch: {arch:?}, ptx: {ptx}, cubin: {cubin}, entries: &[{pairs}] }},\n"
+            );
+        }
+    }
+    let mut text = String::new();
+    write!(
+        text,
+        "/// All kernels, sorted by file, then in the file's order.\npub static TABLE: &[Kernel] = &[\n{table}];\n\
+         /// What was built in: for each file and architecture one image.\npub static IMAGES: &[Image] = &[\n{all}];\n\
+         /// Where the images come from.\npub static ORIGIN: &str = {origin:?};\n"
+    )
+    .expect("a string takes everything");
+    text
+}
+
+fn warn(message: &str) {
+    println!("cargo::warning={message}");
 }
