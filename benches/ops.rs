@@ -82,8 +82,10 @@ fn main() {
     let x = random([N, 56, 56, 64]);
     let c = || random([64]);
     let norm = |t: &[Tensor], relu: bool| {
-        let (mut mean, mut var) =
-            (Tensor::zeros([64], DType::F32, Device::Cpu), Tensor::full(1.0, [64], DType::F32, Device::Cpu));
+        let (mut mean, mut var) = (
+            Tensor::zeros([64], DType::F32, Device::Cpu).unwrap(),
+            Tensor::full(1.0, [64], DType::F32, Device::Cpu).unwrap(),
+        );
         let args = BatchNorm {
             weight: &t[1],
             bias: &t[2],

@@ -39,7 +39,7 @@ impl Trainer {
     fn new(arch: &Arch, n: usize, size: usize) -> Result<Trainer> {
         let head = create_head(arch.features(), CLASSES, &HeadOptions::default());
         let model = Sequential::new().push(arch.body()).push(head);
-        model.init_with(1);
+        model.init_with(1).unwrap();
         let mut rng = Rng::at(2, Purpose::Init, 0, 0);
         let pixels: Vec<f32> = (0..n * size * size * 3).map(|_| rng.normal() as f32).collect();
         let targets: Vec<i64> = (0..n).map(|_| rng.below(CLASSES) as i64).collect();

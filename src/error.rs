@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Interrupted,
     /// A device is missing or failed.
     Device,
+    /// A device has too little memory.
+    OutOfMemory,
 }
 
 /// A failure: what, on which item, and what to do.

@@ -68,6 +68,13 @@ impl Rng {
         Rng { key: [seed as u32, (seed >> 32) as u32], counter, block: [0; 4], used: 4 }
     }
 
+    /// Key and counter of the stream, for a kernel that draws from it: block `i` of 4 x 32 bits is [`philox`] of the key and the
+    /// counter with `i` added to its first word. Draws so far don't count.
+    pub fn address(&self) -> ([u32; 2], [u32; 4]) {
+        let [_, b, c, d] = self.counter;
+        (self.key, [0, b, c, d])
+    }
+
     /// 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {

@@ -36,7 +36,7 @@ fn check(what: &str, got: &[f64], want: &[f32], tolerance: f64) {
 }
 
 fn check_batch(what: &str, got: &Tensor, want: &Recorded, tolerance: f64) {
-    check(what, &got.cast(DType::F64).to_nchw_vec::<f64>().unwrap(), &want.f32(), tolerance);
+    check(what, &got.cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap(), &want.f32(), tolerance);
 }
 
 /// The draws of picture `i`, from an object whose keys may be absent.
@@ -267,7 +267,7 @@ fn parity_whole_pipeline() {
 #[test]
 fn draws_follow_their_distributions() {
     use onecycle::data::{BatchDraws, BatchTransforms, Subset};
-    let bytes = Tensor::full(128.0, [64, 8, 8, 3], DType::U8, Device::Cpu);
+    let bytes = Tensor::full(128.0, [64, 8, 8, 3], DType::U8, Device::Cpu).unwrap();
     let items: Vec<usize> = (0..64).collect();
     let at = |epoch| BatchDraws { seed: 1, epoch, items: &items };
     let tfms = aug_transforms().size(8).min_scale(0.75);

@@ -31,7 +31,7 @@ fn with_prefix(file: &HashMap<String, Recorded>, prefix: &str) -> HashMap<String
 
 /// Compares in PyTorch's order; `tolerance` is absolute, or relative to the largest magnitude.
 fn check(what: &str, got: &Tensor, want: &Recorded, tolerance: f64, relative: bool) {
-    let got = got.cast(DType::F64).to_nchw_vec::<f64>().unwrap();
+    let got = got.cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap();
     let want: Vec<f64> = match want.dtype.as_str() {
         "I64" => want.i64().iter().map(|&v| v as f64).collect(),
         _ => want.f32().iter().map(|&v| v.into()).collect(),
@@ -45,16 +45,16 @@ fn check(what: &str, got: &Tensor, want: &Recorded, tolerance: f64, relative: bo
 
 fn check_module(file: &HashMap<String, Recorded>, name: &str, module: &dyn Module, tolerance: f64) {
     for dtype in [DType::F32, DType::F64] {
-        module.set_dtype(dtype);
+        module.set_dtype(dtype).unwrap();
         module.load_state(&with_prefix(file, &format!("{name}.param."))).unwrap();
         let part = |p: &str| &file[&format!("{name}.{p}")];
         let slot = GradSlot::new();
-        let x = slot.leaf(&tensor(part("x")).cast(dtype));
+        let x = slot.leaf(&tensor(part("x")).cast(dtype).unwrap());
         let training = name.ends_with(".train");
         let cx = if training { Context::train(0, 0) } else { Context::eval() };
         let y = module.forward(&x, &cx).unwrap();
         check(&format!("{name}.y"), &y, part("y"), tolerance, false);
-        backward_with(&y, tensor(part("dy")).cast(dtype)).unwrap();
+        backward_with(&y, tensor(part("dy")).cast(dtype).unwrap()).unwrap();
         check(&format!("{name}.dx"), &slot.take().unwrap(), part("dx"), tolerance, false);
         for (key, entry) in module.state() {
             match entry {
@@ -361,7 +361,7 @@ fn schedules_parity() {
 fn every_parameter_gets_a_gradient() {
     for name in ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] {
         let model = transfer_model(&Arch::by_name(name).unwrap(), 5);
-        model.init_with(1);
+        model.init_with(1).unwrap();
         let numbers: Vec<f32> = (0..2 * 64 * 64 * 3).map(|i| ((i * 7919) % 255) as f32 / 128.0 - 1.0).collect();
         let x = Tensor::from_slice(&numbers, [2, 64, 64, 3], Device::Cpu).unwrap();
         let y = Tensor::from_slice(&[1i64, 3], [2], Device::Cpu).unwrap();
@@ -369,8 +369,11 @@ fn every_parameter_gets_a_gradient() {
         backward(&ops::cross_entropy(&logits, &y, &CrossEntropy::default()).unwrap()).unwrap();
         for (key, p) in model.named_parameters() {
             let grad = p.take_grad().unwrap_or_else(|| panic!("{name}: {key} has no gradient"));
-            assert!(grad.to_f64_vec().iter().any(|&g| g != 0.0), "{name}: the gradient of {key} is all zeros");
-            assert!(grad.to_f64_vec().iter().all(|g| g.is_finite()), "{name}: the gradient of {key} isn't finite");
+            assert!(grad.to_f64_vec().unwrap().iter().any(|&g| g != 0.0), "{name}: the gradient of {key} is all zeros");
+            assert!(
+                grad.to_f64_vec().unwrap().iter().all(|g| g.is_finite()),
+                "{name}: the gradient of {key} isn't finite"
+            );
         }
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Case<'a> {
         let r = self.recorded(part);
         match r.dtype.as_str() {
             "I64" => Tensor::from_slice(&r.i64(), r.shape.clone(), self.device).unwrap(),
-            _ => Tensor::from_torch(&r.f32(), &r.shape, self.device).unwrap().cast(self.dtype),
+            _ => Tensor::from_torch(&r.f32(), &r.shape, self.device).unwrap().cast(self.dtype).unwrap(),
         }
     }
 
@@ -59,7 +59,7 @@ impl<'a> Case<'a> {
 
     fn check(&self, part: &str, got: &Tensor, tolerance: f64) {
         let want = self.recorded(part).f32();
-        let got = got.cast(DType::F64).to_nchw_vec::<f64>().unwrap();
+        let got = got.cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap();
         assert_eq!(got.len(), want.len(), "{} {part}", self.name);
         for (i, (g, &w)) in got.iter().zip(&want).enumerate() {
             let off = (g - f64::from(w)).abs();
@@ -168,13 +168,14 @@ fn pool_parity() {
             } else {
                 // The plain global average is the second half of our pool; its gradient comes with a first half of zeros.
                 let y = ops::concat_pool(&x).unwrap();
-                let (half, numbers) = (y.numel() / 2 / y.shape()[0], y.cast(DType::F64).to_vec::<f64>().unwrap());
+                let (half, numbers) =
+                    (y.numel() / 2 / y.shape()[0], y.cast(DType::F64).unwrap().to_vec::<f64>().unwrap());
                 let second = |v: &[f64]| v.chunks(2 * half).flat_map(|row| row[half..].to_vec()).collect::<Vec<f64>>();
                 let average = Tensor::from_slice(&second(&numbers), [y.shape()[0], half], kind.0).unwrap();
                 case.check("y", &average, 1e-6);
-                let dy = case.tensor("dy").cast(DType::F64).to_vec::<f64>().unwrap();
+                let dy = case.tensor("dy").cast(DType::F64).unwrap().to_vec::<f64>().unwrap();
                 let dy: Vec<f64> = dy.chunks(half).flat_map(|row| [vec![0.0; half], row.to_vec()].concat()).collect();
-                backward_with(&y, Tensor::from_slice(&dy, y.shape(), kind.0).unwrap().cast(kind.1)).unwrap();
+                backward_with(&y, Tensor::from_slice(&dy, y.shape(), kind.0).unwrap().cast(kind.1).unwrap()).unwrap();
             }
             case.check_grad("x", "dx", 1e-6);
         }
@@ -207,7 +208,7 @@ fn linear_relu_dropout_parity() {
         let mut case = Case::new(&file, "dropout", kind);
         let x = case.leaf("x");
         let p = f64::from(case.recorded("p").f32()[0]);
-        let mask = case.tensor("mask").cast(DType::U8);
+        let mask = case.tensor("mask").cast(DType::U8).unwrap();
         let y = ops::dropout::dropout_with(&x, p, &mask).unwrap();
         case.check("y", &y, 1e-6);
         case.backward(&y);
@@ -270,7 +271,7 @@ fn optimizer_parity() {
             let grads = file[&format!("grad.{tensor}")].f32();
             let first = case["no_grad_before_step"].get(tensor).and_then(|v| v.as_u64()).unwrap_or(0) as usize;
             for (device, dtype) in kinds() {
-                let mut p = Tensor::from_slice(&init.f32(), init.shape.clone(), device).unwrap().cast(dtype);
+                let mut p = Tensor::from_slice(&init.f32(), init.shape.clone(), device).unwrap().cast(dtype).unwrap();
                 let mut state = State::default();
                 let n = p.numel();
                 for k in 0..steps {
@@ -288,11 +289,13 @@ fn optimizer_parity() {
                     let wd = if undecayed.contains(&tensor.as_str()) { 0.0 } else { number("wd") };
                     let step = Step { rule, lr, wd, decoupled: case["decoupled"].as_bool().unwrap_or(true) };
                     if k >= first {
-                        let grad =
-                            Tensor::from_slice(&grads[k * n..][..n], init.shape.clone(), device).unwrap().cast(dtype);
+                        let grad = Tensor::from_slice(&grads[k * n..][..n], init.shape.clone(), device)
+                            .unwrap()
+                            .cast(dtype)
+                            .unwrap();
                         optimizer_step(&mut p, &grad, &mut state, &step).unwrap();
                     }
-                    for (i, (got, want)) in p.to_f64_vec().iter().zip(&want.f32()[k * n..][..n]).enumerate() {
+                    for (i, (got, want)) in p.to_f64_vec().unwrap().iter().zip(&want.f32()[k * n..][..n]).enumerate() {
                         let off = (got - f64::from(*want)).abs();
                         assert!(off <= 2e-6, "{name} {tensor}[{i}] step {k} {dtype}: {got} for {want}");
                     }

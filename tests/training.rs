@@ -48,7 +48,7 @@ fn learner(dls: &DataLoaders) -> Learner {
 }
 
 fn weights(learn: &Learner) -> Vec<Vec<f64>> {
-    learn.model().state().iter().map(|(_, entry)| entry.value().to_f64_vec()).collect()
+    learn.model().state().iter().map(|(_, entry)| entry.value().to_f64_vec().unwrap()).collect()
 }
 
 #[test]
@@ -238,10 +238,11 @@ fn freezing_stops_the_body_but_not_its_norms() {
     colours(dir.path(), 6);
     let mut learn = learner(&loaders(dir.path(), 1, 1));
     learn.freeze().unwrap();
-    let before: Vec<_> = learn.model().state().iter().map(|(n, e)| (n.clone(), e.value().to_f64_vec())).collect();
+    let before: Vec<_> =
+        learn.model().state().iter().map(|(n, e)| (n.clone(), e.value().to_f64_vec().unwrap())).collect();
     learn.fit_one_cycle(1, 1e-2).unwrap();
     for ((name, old), (_, entry)) in before.iter().zip(learn.model().state()) {
-        let same = *old == entry.value().to_f64_vec();
+        let same = *old == entry.value().to_f64_vec().unwrap();
         let is_body_weight = name.starts_with("0.") && entry.value().shape().len() == 4;
         assert_eq!(same, is_body_weight, "{name}");
     }
@@ -275,7 +276,7 @@ fn interpretation_parity() {
     let logits = Tensor::from_slice(&numbers, [logits.len(), vocab.len()], Device::Cpu).unwrap();
     let classes = Tensor::from_slice(&targets, [targets.len()], Device::Cpu).unwrap();
     let losses = onecycle::ops::cross_entropy::cross_entropy_per_item(&logits, &classes, &Default::default()).unwrap();
-    let probabilities = onecycle::ops::softmax(&logits).unwrap().to_f64_vec();
+    let probabilities = onecycle::ops::softmax(&logits).unwrap().to_f64_vec().unwrap();
     let predictions = Predictions {
         paths: Vec::new(),
         probabilities: probabilities.chunks(vocab.len()).map(<[f64]>::to_vec).collect(),

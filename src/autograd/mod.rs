@@ -189,7 +189,7 @@ pub fn backward(loss: &Tensor) -> Result<()> {
             Error::new(ErrorKind::Autograd, message).remedy("backward_with takes the gradient of a larger output")
         );
     }
-    backward_with(loss, Tensor::full(1.0, loss.shape(), loss.dtype(), loss.device()))
+    backward_with(loss, Tensor::full(1.0, loss.shape(), loss.dtype(), loss.device())?)
 }
 
 /// As [`backward`], from an `output` of any shape with its gradient `dy`.
@@ -251,7 +251,7 @@ mod tests {
     fn a_tensor_used_twice_gets_both_gradients() {
         let (slot, x) = leaf(&[1.0, -2.0]);
         let y = ops::add(&ops::relu(&x).unwrap(), &x).unwrap();
-        backward_with(&y, Tensor::full(1.0, [1, 2], y.dtype(), Device::Cpu)).unwrap();
+        backward_with(&y, Tensor::on_cpu(1.0, [1, 2], y.dtype())).unwrap();
         assert_eq!(slot.get().unwrap().to_vec::<f64>().unwrap(), [2.0, 1.0]);
     }
 
@@ -260,7 +260,7 @@ mod tests {
         let (_, x) = leaf(&[1.0, 2.0]);
         let y = ops::relu(&x).unwrap();
         assert_eq!(backward(&y).unwrap_err().kind(), ErrorKind::Autograd, "not a scalar");
-        let one = || Tensor::full(1.0, [1, 2], y.dtype(), Device::Cpu);
+        let one = || Tensor::on_cpu(1.0, [1, 2], y.dtype());
         backward_with(&y, one()).unwrap();
         assert!(backward_with(&y, one()).unwrap_err().to_string().contains("twice"));
         let plain = no_grad(|| ops::relu(&x)).unwrap();
@@ -278,7 +278,7 @@ mod tests {
             y = ops::relu(&y).unwrap();
         }
         let second = y.clone();
-        backward_with(&y, Tensor::full(1.0, [1, 1], y.dtype(), Device::Cpu)).unwrap();
+        backward_with(&y, Tensor::on_cpu(1.0, [1, 1], y.dtype())).unwrap();
         assert_eq!(slot.take().unwrap().item().unwrap(), 1.0);
         drop((y, second));
     }

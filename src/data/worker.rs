@@ -59,7 +59,7 @@ impl Batch {
     }
 
     /// What the model sees of the batch: the bytes on `device`, through `tfms` as `subset` asks, with the draws of `seed` and
-    /// `epoch`. `[N, h, w, 3]`, f32.
+    /// `epoch`. `[N, h, w, 3]` of `dtype`. To a GPU the bytes travel beside the computation of the batch before.
     ///
     /// # Errors
     /// The transforms refuse the pictures.
@@ -68,10 +68,10 @@ impl Batch {
         tfms: &dyn BatchTransforms,
         subset: Subset,
         (seed, epoch): (u64, u64),
-        device: Device,
+        (device, dtype): (Device, DType),
     ) -> Result<Tensor> {
-        let bytes = Tensor::from_slice(&self.bytes, [self.len(), self.height, self.width, 3], device)?;
-        tfms.apply(&bytes, subset, &BatchDraws { seed, epoch, items: &self.indices }, DType::F32)
+        let bytes = Tensor::from_batch(&self.bytes, [self.len(), self.height, self.width, 3], device)?;
+        tfms.apply(&bytes, subset, &BatchDraws { seed, epoch, items: &self.indices }, dtype)
     }
 
     /// Whether there is none; a loader never yields such a batch.

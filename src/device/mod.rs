@@ -1,16 +1,19 @@
 //! Where numbers live and where operations run.
 //!
 //! A [`Device`] is a plain value that travels with every tensor; a [`Storage`] is a block of memory on one of them. Operations
-//! ask a tensor for its device and branch to that device's implementation in their own folder (`ops/conv2d/cpu.rs`), so a
-//! second device is a second variant here, a second file in each operation's folder, and nothing else.
+//! ask a tensor for its device and branch to that device's implementation in their own folder (`ops/conv2d/cpu.rs`,
+//! `ops/conv2d/cuda.rs`).
 //!
-//! The CPU computes on a thread pool of its own ([`cpu::threads`]) and recycles its buffers ([`cpu::buffer`]).
+//! The CPU computes on a thread pool of its own ([`cpu::threads`]) and recycles its buffers ([`cpu::buffer`]). A GPU is driven
+//! through a small trait ([`cuda::driver::Driver`]), so that the tests can put an emulator in its place.
 
 pub mod cpu;
+pub mod cuda;
 
 use crate::tensor::{DType, Element};
 use crate::{Error, ErrorKind, Result};
 use cpu::buffer::Buffer;
+use cuda::{Gpu, Memory};
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,17 +24,45 @@ pub enum Device {
     /// The processor, all threads of [`cpu::threads`].
     #[default]
     Cpu,
+    /// A GPU.
+    Cuda(Gpu),
 }
 
 impl Device {
-    /// The fastest device of this machine.
+    /// The GPU with this number, counted from 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] naming what is missing and what to do about it: no driver, no such device, a driver or a device
+    /// that is too old.
+    pub fn cuda(number: usize) -> Result<Device> {
+        cuda::open(number).map(Device::Cuda)
+    }
+
+    /// The fastest device of this machine: its first GPU, or the processor where there is none that works.
     pub fn best() -> Device {
-        Device::Cpu
+        Device::cuda(0).unwrap_or_default()
     }
 
     /// Every device of this machine, for code that does the same on each (tests do).
     pub fn all() -> Vec<Device> {
-        vec![Device::Cpu]
+        let gpus = (0..cuda::count()).filter_map(|i| Device::cuda(i).ok());
+        std::iter::once(Device::Cpu).chain(gpus).collect()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Shape`] in the name of `op` when the device doesn't compute in `dtype`.
+    pub(crate) fn computes_in(self, op: &str, dtype: DType) -> Result<()> {
+        match self {
+            Device::Cpu if dtype.is_half() => {
+                Err(Error::shape(op, format!("the processor computes in f32 and f64, not {dtype}"))
+                    .remedy("cast the operands to f32, or compute on a GPU"))
+            }
+            Device::Cuda(_) if dtype == DType::F64 => {
+                Err(Error::shape(op, "a GPU computes in f32, f16 and bf16, not f64")
+                    .remedy("cast the operands to f32, or compute on the CPU"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -39,6 +70,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(gpu) => gpu.fmt(f),
         }
     }
 }
@@ -46,12 +78,16 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = Error;
 
-    /// `auto` (the best there is) or `cpu`.
+    /// `auto` (the best there is), `cpu`, `cuda` (the first GPU) or `cuda:N`.
     fn from_str(name: &str) -> Result<Device> {
-        match name {
-            "auto" => Ok(Device::best()),
-            "cpu" => Ok(Device::Cpu),
-            _ => Err(Error::new(ErrorKind::Device, format!("no device is called `{name}`")).remedy("use auto or cpu")),
+        let number = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+        match (name, number) {
+            ("auto", _) => Ok(Device::best()),
+            ("cpu", _) => Ok(Device::Cpu),
+            ("cuda", _) => Device::cuda(0),
+            (_, Some(number)) => Device::cuda(number),
+            _ => Err(Error::new(ErrorKind::Device, format!("no device is called `{name}`"))
+                .remedy("use auto, cpu, cuda or cuda:N")),
         }
     }
 }
@@ -61,24 +97,36 @@ impl FromStr for Device {
 pub enum Storage {
     /// Host memory.
     Cpu(Buffer),
+    /// Memory of a GPU.
+    Cuda(Memory),
 }
 
 impl Storage {
     /// `len` numbers of type `dtype` on `device`, of unspecified value: whoever asks writes every one of them.
-    pub(crate) fn uninit(device: Device, dtype: DType, len: usize) -> Storage {
-        match device {
+    pub(crate) fn uninit(device: Device, dtype: DType, len: usize) -> Result<Storage> {
+        Ok(match device {
             Device::Cpu => Storage::Cpu(Buffer::uninit(len * dtype.size())),
-        }
+            Device::Cuda(gpu) => Storage::Cuda(gpu.allocate(len * dtype.size())?),
+        })
     }
 
     /// A copy of `data` on `device`.
-    pub(crate) fn from_slice<T: Element>(device: Device, data: &[T]) -> Storage {
-        match device {
+    pub(crate) fn from_slice<T: Element>(device: Device, data: &[T]) -> Result<Storage> {
+        Ok(match device {
             Device::Cpu => {
                 let mut buffer = Buffer::uninit(size_of_val(data));
                 buffer.as_mut_slice::<T>().copy_from_slice(data);
                 Storage::Cpu(buffer)
             }
+            Device::Cuda(gpu) => Storage::Cuda(gpu.upload(bytemuck::cast_slice(data))?),
+        })
+    }
+
+    /// A copy on the same device.
+    pub(crate) fn duplicate(&self) -> Result<Storage> {
+        match self {
+            Storage::Cpu(buffer) => Storage::from_slice(Device::Cpu, buffer.as_slice::<u8>()),
+            Storage::Cuda(memory) => Ok(Storage::Cuda(memory.gpu().duplicate(memory)?)),
         }
     }
 
@@ -86,20 +134,23 @@ impl Storage {
     pub fn device(&self) -> Device {
         match self {
             Storage::Cpu(_) => Device::Cpu,
+            Storage::Cuda(memory) => Device::Cuda(memory.gpu()),
         }
     }
 
-    /// The memory as numbers, when it is host memory.
+    /// The memory as numbers. Only for host memory: operations branch by device before they get here.
     pub(crate) fn cpu<T: Element>(&self) -> &[T] {
         match self {
             Storage::Cpu(buffer) => buffer.as_slice(),
+            Storage::Cuda(memory) => unreachable!("{memory:?} was taken for host memory"),
         }
     }
 
-    /// The memory as numbers to write, when it is host memory.
+    /// The memory as numbers to write. Only for host memory.
     pub(crate) fn cpu_mut<T: Element>(&mut self) -> &mut [T] {
         match self {
             Storage::Cpu(buffer) => buffer.as_mut_slice(),
+            Storage::Cuda(memory) => unreachable!("{memory:?} was taken for host memory"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::vision::resize::item_transform_from;
 use crate::vision::{AugTransforms, ImageBlock};
-use crate::{Device, Error, ErrorKind, Result, Tensor};
+use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,18 @@ impl Predictor {
             other => return Err(foreign(format!("batch transforms of an unknown kind: {other:?}"))),
         };
         let item_tfms = d.item_tfms.iter().map(item_transform_from).collect::<Result<_>>()?;
-        Ok(Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::best() })
+        let predictor = Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::Cpu };
+        predictor.to_device(Device::best())
+    }
+
+    /// Moves the model to a device; after loading it is on the best one.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn to_device(mut self, device: Device) -> Result<Predictor> {
+        self.model.to_device(device)?;
+        self.device = device;
+        Ok(self)
     }
 
     /// The class names.
@@ -180,6 +191,6 @@ impl Predictor {
     }
 
     fn inputs(&self, batch: &Batch) -> Result<Tensor> {
-        batch.inputs(self.batch_tfms.as_ref(), Subset::Valid, (0, 0), self.device)
+        batch.inputs(self.batch_tfms.as_ref(), Subset::Valid, (0, 0), (self.device, DType::F32))
     }
 }

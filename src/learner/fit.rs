@@ -11,7 +11,9 @@ use crate::data::{Batch, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
 use crate::optim::schedule::{OneCycle, Schedule, one_cycle};
-use crate::{Error, ErrorKind, Result, Tensor, autograd, ops};
+use crate::tensor::Pending;
+use crate::{Device, Error, ErrorKind, Result, Tensor, autograd, ops};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Where a fit is. Callbacks read it through the learner's methods.
@@ -29,7 +31,13 @@ pub(super) struct Progress {
     pub y: Option<Tensor>,
     pub pred: Option<Tensor>,
     pub loss: Option<Tensor>,
+    /// Losses that are on their way from the device, each with its batch.
+    pub coming: VecDeque<(usize, Pending)>,
+    /// Training losses that have arrived and are not in the recorder yet.
+    pub arrived: Vec<f64>,
+    /// The last loss that has arrived, and its batch.
     pub loss_value: f64,
+    pub loss_iter: usize,
     pub waited: Duration,
     pub epoch_start: Option<Instant>,
     /// Weighted sums of validation loss and metrics, and the weight.
@@ -115,6 +123,8 @@ impl Learner {
             self.step_number += 1;
         }
         self.at.waited += batches.waited();
+        self.take_losses(0)?;
+        self.record_losses();
         Ok(())
     }
 
@@ -146,10 +156,30 @@ impl Learner {
         self.event(Event::AfterPred)?;
         if let Some(pred) = &self.at.pred {
             let loss = ops::cross_entropy(pred, &y, &self.loss)?;
-            self.at.loss_value = loss.item()?;
+            self.at.coming.push_back((self.at.iter, loss.read_back()?));
             self.at.loss = Some(loss);
         }
+        // A GPU is still busy with this batch. Waiting for the loss before it keeps the host one batch ahead and no more.
+        self.take_losses(usize::from(self.at.training && self.device != Device::Cpu))?;
         self.event(Event::AfterLoss)
+    }
+
+    /// Takes the losses that were asked for, but for the last `behind`.
+    fn take_losses(&mut self, behind: usize) -> Result<()> {
+        while self.at.coming.len() > behind {
+            let Some((iter, loss)) = self.at.coming.pop_front() else { break };
+            (self.at.loss_iter, self.at.loss_value) = (iter, loss.wait()?);
+            if self.at.training {
+                self.at.arrived.push(self.at.loss_value);
+            }
+        }
+        Ok(())
+    }
+
+    fn record_losses(&mut self) {
+        for loss in self.at.arrived.drain(..) {
+            self.recorder.losses.push(self.recorder.smooth.push(loss));
+        }
     }
 
     /// Makes a batch the present one: bytes to the device, batch transforms there.
@@ -162,7 +192,7 @@ impl Learner {
 
     /// What the model sees of a batch.
     pub(super) fn inputs(&self, batch: &Batch, subset: Subset, epoch: u64) -> Result<Tensor> {
-        batch.inputs(self.dls.batch_tfms().as_ref(), subset, (self.dls.seed(), epoch), self.device)
+        batch.inputs(self.dls.batch_tfms().as_ref(), subset, (self.dls.seed(), epoch), (self.device, self.dtype))
     }
 
     /// Before, the work, after; a cancelled level still has its after.
@@ -187,6 +217,9 @@ impl Learner {
 
     /// fastai's `TrainEvalCallback` and `Recorder`: counters, the smoothed loss, the rows of the table.
     fn keep_books(&mut self, event: Event) -> Signal {
+        if event == Event::After(Level::Batch) {
+            self.record_losses();
+        }
         let at = &mut self.at;
         match event {
             Event::Before(Level::Fit) => self.recorder.begin_fit(),
@@ -201,7 +234,6 @@ impl Learner {
             }
             Event::Before(Level::Validate) => (at.training, at.n_iter) = (false, self.dls.valid.len()),
             Event::After(Level::Batch) if at.training => {
-                self.recorder.losses.push(self.recorder.smooth.push(at.loss_value));
                 if let Some(last) = self.opt.param_groups().last() {
                     self.recorder.lrs.push(last.hyper.lr);
                     self.recorder.moms.push(last.hyper.mom);

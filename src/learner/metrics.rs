@@ -1,6 +1,6 @@
 //! Metrics: numbers that people judge a model by. They are means over items, so batches of different sizes are weighted.
 
-use crate::{Error, Result, Tensor};
+use crate::{Result, Tensor, ops};
 
 /// From predictions `[N, C]` and targets `[N]` to a batch's mean.
 type Compute = dyn Fn(&Tensor, &Tensor) -> Result<f64> + Send;
@@ -45,14 +45,8 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<f64> + Send + 'static> From<F> for Metric
 /// # Errors
 /// When the numbers of rows differ.
 pub fn accuracy(predictions: &Tensor, targets: &Tensor) -> Result<f64> {
-    let classes = argmax(predictions)?;
-    let targets = targets.to_vec::<i64>()?;
-    if classes.len() != targets.len() {
-        let message = format!("{} predictions for {} targets", classes.len(), targets.len());
-        return Err(Error::shape("accuracy", message));
-    }
-    let right = classes.iter().zip(&targets).filter(|(c, t)| **c as i64 == **t).count();
-    Ok(right as f64 / targets.len().max(1) as f64)
+    let right = ops::count_correct(predictions, targets)?.item()?;
+    Ok(right / targets.numel().max(1) as f64)
 }
 
 /// 1 - [`accuracy`].
@@ -70,5 +64,5 @@ pub fn error_rate(predictions: &Tensor, targets: &Tensor) -> Result<f64> {
 pub fn argmax(t: &Tensor) -> Result<Vec<usize>> {
     let [_, c] = t.dims2("argmax")?;
     let first_largest = |row: &[f64]| (1..c).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-    Ok(t.to_f64_vec().chunks_exact(c.max(1)).map(first_largest).collect())
+    Ok(t.to_f64_vec()?.chunks_exact(c.max(1)).map(first_largest).collect())
 }

@@ -51,7 +51,7 @@ use crate::nn::summary::{self, Layout};
 use crate::nn::{Arch, HeadOptions, Module, Sequential};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::optim::{Optimizer, OptimizerKind};
-use crate::{Device, Result};
+use crate::{DType, Device, Result};
 use std::fmt::Write;
 
 /// A model with its data, loss and optimizer; see the [module](self).
@@ -68,6 +68,8 @@ pub struct Learner {
     wd: Option<f64>,
     seed: u64,
     device: Device,
+    /// What activations are.
+    dtype: DType,
     at: fit::Progress,
     /// Training passes and batches over all fits: the addresses of shuffling, augmentation and dropout.
     epochs_seen: u64,
@@ -89,7 +91,8 @@ impl Learner {
             cbs: vec![Box::new(TerminateOnNaN)],
             recorder: Recorder::default(),
             wd: None,
-            device: Device::best(),
+            device: Device::Cpu,
+            dtype: DType::F32,
             at: Default::default(),
             epochs_seen: 0,
             step_number: 0,
@@ -118,6 +121,33 @@ impl Learner {
     pub fn opt_func(mut self, kind: OptimizerKind) -> Learner {
         self.opt = optimizer(&self.model, kind);
         self
+    }
+
+    /// Moves the model to a device; [`vision_learner`] has put it on the best one. What the optimizer remembers is forgotten.
+    ///
+    /// # Errors
+    /// The device has too little memory, or can't compute in the learner's precision.
+    pub fn to_device(mut self, device: Device) -> Result<Learner> {
+        device.computes_in("to_device", self.dtype)?;
+        self.model.to_device(device)?;
+        self.opt.clear_state();
+        self.device = device;
+        Ok(self)
+    }
+
+    /// Computes in bf16: activations and gradients in half the memory, with f32's range. Parameters, statistics and sums stay f32.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the device computes in f32 only, as the processor does.
+    pub fn to_bf16(mut self) -> Result<Learner> {
+        self.device.computes_in("to_bf16", DType::BF16)?;
+        self.dtype = DType::BF16;
+        Ok(self)
+    }
+
+    /// Where the model is.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Adds a callback.
@@ -256,9 +286,15 @@ impl Learner {
         self.at.pct_train
     }
 
-    /// During a batch, once it is known: its mean loss.
+    /// During a fit: the mean loss of the latest batch whose loss is known, [`Learner::loss_iter`]. A GPU's is that of the batch
+    /// before, since nobody waits for the present one.
     pub fn loss(&self) -> f64 {
         self.at.loss_value
+    }
+
+    /// During a fit: the batch that [`Learner::loss`] belongs to, from 0.
+    pub fn loss_iter(&self) -> usize {
+        self.at.loss_iter
     }
 }
 

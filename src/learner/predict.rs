@@ -116,7 +116,7 @@ pub(super) fn predictions(
         let targets = Tensor::from_slice(&known, [known.len()], logits.device())?;
         all.losses.extend(cross_entropy_per_item(&logits, &targets, loss)?);
         all.decoded.extend(super::argmax(&logits)?);
-        let probabilities = softmax(&logits)?.to_f64_vec();
+        let probabilities = softmax(&logits)?.to_f64_vec()?;
         all.probabilities.extend(probabilities.chunks(logits.shape().channels()).map(<[f64]>::to_vec));
         all.targets.extend(&batch.targets);
         all.paths.extend(batch.paths);

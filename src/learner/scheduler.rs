@@ -3,7 +3,7 @@
 use super::Learner;
 use super::callback::{Callback, Signal};
 use crate::optim::schedule::Schedule;
-use crate::{Error, ErrorKind};
+use crate::{Device, Error, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -44,8 +44,9 @@ impl Callback for ParamScheduler {
     }
 }
 
-/// Ends the fit with an error when a training loss is NaN or infinite, before such a loss can reach the weights. Every
-/// learner has it: nothing after such a batch would be worth its electricity.
+/// Ends the fit with an error when a training loss is NaN or infinite. Every learner has it: nothing after such a batch would be
+/// worth its electricity. On the processor the weights are still those before the batch; a GPU's loss arrives a batch later, when
+/// they are spoilt.
 #[derive(Debug, Default)]
 pub struct TerminateOnNaN;
 
@@ -59,13 +60,28 @@ impl Callback for TerminateOnNaN {
     }
 
     fn after_loss(&mut self, learn: &mut Learner) -> Signal {
+        TerminateOnNaN::check(learn)
+    }
+
+    /// The last losses of a pass may arrive at its end only.
+    fn after_train(&mut self, learn: &mut Learner) -> Signal {
+        TerminateOnNaN::check(learn)
+    }
+}
+
+impl TerminateOnNaN {
+    fn check(learn: &Learner) -> Signal {
         let loss = learn.loss();
-        if learn.is_training() && !loss.is_finite() {
-            let place = format!("epoch {}, batch {}", learn.epoch(), learn.iter());
-            let error = Error::new(ErrorKind::NotFinite, format!("the training loss became {loss}")).on(place);
-            return Err(error.remedy("use a smaller learning rate; the weights are those before this batch").into());
+        if !learn.is_training() || loss.is_finite() {
+            return Ok(());
         }
-        Ok(())
+        let place = format!("epoch {}, batch {}", learn.epoch(), learn.loss_iter());
+        let error = Error::new(ErrorKind::NotFinite, format!("the training loss became {loss}")).on(place);
+        let remedy = match learn.device() {
+            Device::Cpu => "use a smaller learning rate; the weights are those before this batch",
+            _ => "use a smaller learning rate; the weights are spoilt, start from saved ones",
+        };
+        Err(error.remedy(remedy).into())
     }
 }
 

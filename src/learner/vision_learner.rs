@@ -3,7 +3,7 @@
 use super::Learner;
 use crate::data::DataLoaders;
 use crate::nn::{Arch, HeadOptions, Module, Sequential, create_head, init_head};
-use crate::{Error, ErrorKind, Result};
+use crate::{Device, Error, ErrorKind, Result};
 
 /// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, cross entropy
 /// and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`.
@@ -25,9 +25,9 @@ pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<
     }
     let options = HeadOptions::default();
     let model = build(&arch, &options, dls.c());
-    init(&model, dls.seed());
+    init(&model, dls.seed())?;
     #[allow(unused_mut)]
-    let mut learn = Learner::new(model, arch, options, dls.clone());
+    let mut learn = Learner::new(model, arch, options, dls.clone()).to_device(Device::best())?;
     #[cfg(feature = "cli")]
     learn.add_cb(super::ProgressCallback::new(super::Verbosity::Full));
     Ok(learn)
@@ -38,9 +38,10 @@ pub(super) fn build(arch: &Arch, head: &HeadOptions, classes: usize) -> Sequenti
     Sequential::new().push(arch.body()).push(create_head(arch.features(), classes, head))
 }
 
-fn init(model: &Sequential, seed: u64) {
-    model.init_with(seed);
+fn init(model: &Sequential, seed: u64) -> Result<()> {
+    model.init_with(seed)?;
     if let Some(head) = model.get(1) {
-        init_head(head, seed.wrapping_add(1));
+        init_head(head, seed.wrapping_add(1))?;
     }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! fastai's classification head.
 
 use super::{AdaptiveConcatPool2d, BatchNorm, Dropout, Flatten, Linear, Module, Sequential};
-use crate::{DType, Device, Tensor};
+use crate::{Result, Tensor};
 
 /// What a head looks like; the default is fastai's.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,12 +44,13 @@ pub fn create_head(features: usize, classes: usize, options: &HeadOptions) -> Se
 }
 
 /// Fresh weights for a head: as [`Module::init_with`], then norm biases of 0.001.
-pub(crate) fn init_head(head: &dyn Module, seed: u64) {
-    head.init_with(seed);
+pub(crate) fn init_head(head: &dyn Module, seed: u64) -> Result<()> {
+    head.init_with(seed)?;
     for (name, p) in head.named_parameters() {
         if p.role() == super::Role::Norm && name.ends_with("bias") {
-            let bias = Tensor::full(0.001, p.value().shape(), DType::F32, Device::Cpu);
-            p.set(bias).expect("the shape is its own");
+            let value = p.value();
+            p.set(Tensor::full(0.001, value.shape(), value.dtype(), value.device())?)?;
         }
     }
+    Ok(())
 }

@@ -10,32 +10,29 @@
 //! leaves the others' weights as they were.
 
 use super::parameter::{Param, Role};
-use crate::Tensor;
 use crate::rng::{Purpose, Rng};
+use crate::{Device, Result, Tensor};
 
-pub(super) fn initialize(parameters: &[(String, Param)], seed: u64) {
+pub(super) fn initialize(parameters: &[(String, Param)], seed: u64) -> Result<()> {
     for (i, (name, p)) in parameters.iter().enumerate() {
         let value = p.value();
         let variance = match (p.role(), &value.shape()[..]) {
             (Role::Weight, &[k, r, s, _]) => 2.0 / (k * r * s) as f64,
             (Role::Weight, &[_, inputs]) => 2.0 / inputs as f64,
             (Role::Norm, _) if name.ends_with("weight") => {
-                set(p, Tensor::full(1.0, value.shape(), value.dtype(), value.device()));
+                p.set(Tensor::full(1.0, value.shape(), value.dtype(), value.device())?)?;
                 continue;
             }
             _ => {
-                set(p, Tensor::zeros(value.shape(), value.dtype(), value.device()));
+                p.set(Tensor::zeros(value.shape(), value.dtype(), value.device())?)?;
                 continue;
             }
         };
         let mut rng = Rng::at(seed, Purpose::Init, 0, i as u64);
         let std = variance.sqrt();
         let numbers: Vec<f64> = (0..value.numel()).map(|_| rng.normal() * std).collect();
-        let fresh = Tensor::from_slice(&numbers, value.shape(), value.device()).expect("as many as the shape says");
-        set(p, fresh.cast(value.dtype()));
+        let fresh = Tensor::from_slice(&numbers, value.shape(), Device::Cpu)?.cast(value.dtype())?;
+        p.set(fresh.to(value.device())?)?;
     }
-}
-
-fn set(p: &Param, value: Tensor) {
-    p.set(value).expect("the shape is its own");
+    Ok(())
 }

@@ -10,8 +10,8 @@
 //! use onecycle::{DType, Device, Tensor};
 //! # fn main() -> onecycle::Result<()> {
 //! let net = Sequential::new().push(Linear::new(4, 8, true)).push(Linear::new(8, 2, false));
-//! net.init_with(42); // otherwise the weights are zeros
-//! let x = Tensor::full(1.0, [3, 4], DType::F32, Device::Cpu);
+//! net.init_with(42)?; // otherwise the weights are zeros
+//! let x = Tensor::full(1.0, [3, 4], DType::F32, Device::Cpu)?;
 //! let y = net.forward(&x, &Context::eval())?;
 //! assert_eq!(y.shape()[..], [3, 2]);
 //! assert_eq!(net.state().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["0.weight", "0.bias", "1.weight"]);
@@ -23,7 +23,7 @@ mod head;
 mod init;
 mod layers;
 mod module;
-mod parameter;
+pub(crate) mod parameter;
 pub mod resnet;
 pub mod safetensors;
 mod sequential;

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::init;
 use super::parameter::{Buffer, Param, Parameter};
 use crate::tensor::Tensor;
-use crate::{DType, Error, ErrorKind, Result};
+use crate::{DType, Device, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -141,9 +141,12 @@ pub trait Module: Send + Sync {
     }
 
     /// Fresh weights from a seed: convolutions as torchvision's ResNet (normal, fan out), linear layers as fastai's head
-    /// (normal, fan in), normalisations 1 and 0, biases 0.
-    fn init_with(&self, seed: u64) {
-        init::initialize(&self.named_parameters(), seed);
+    /// (normal, fan in), normalisations 1 and 0, biases 0. The same numbers on every device.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    fn init_with(&self, seed: u64) -> Result<()> {
+        init::initialize(&self.named_parameters(), seed)
     }
 
     /// Replaces the state by `tensors`, which must hold every name with its shape; `num_batches_tracked` may be missing
@@ -172,21 +175,42 @@ pub trait Module: Send + Sync {
             return Err(Error::new(ErrorKind::Format, "is in the file, but not in the model").on(extra));
         }
         for (name, entry) in &state {
-            let dtype = entry.value().dtype();
-            let zero = || Tensor::scalar(0.0, dtype, crate::Device::Cpu);
-            entry.set(tensors.get(name).map_or_else(zero, |t| t.cast(dtype)))?;
+            let present = entry.value();
+            let value = match tensors.get(name) {
+                Some(t) => t.cast(present.dtype())?.to(present.device())?,
+                None => Tensor::scalar(0.0, present.dtype(), present.device())?,
+            };
+            entry.set(value)?;
         }
         Ok(())
     }
 
     /// Changes the float type of all parameters and float buffers: f64 to check a whole network's gradients.
-    fn set_dtype(&self, dtype: DType) {
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    fn set_dtype(&self, dtype: DType) -> Result<()> {
         for (_, entry) in self.state() {
             let value = entry.value();
             if value.dtype().is_float() {
-                entry.set(value.cast(dtype)).expect("the shape is its own");
+                entry.set(value.cast(dtype)?)?;
             }
         }
+        Ok(())
+    }
+
+    /// Moves parameters and statistics to `device`. Counters stay with the host, which alone counts with them.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    fn to_device(&self, device: Device) -> Result<()> {
+        for (_, entry) in self.state() {
+            let value = entry.value();
+            if value.dtype().is_float() {
+                entry.set(value.to(device)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

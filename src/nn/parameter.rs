@@ -2,9 +2,9 @@
 
 use crate::autograd::GradSlot;
 use crate::tensor::{Shape, Tensor};
-use crate::{DType, Device, Error, Result};
+use crate::{DType, Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A shared handle to a [`Parameter`]: the module and the optimizer both hold one.
 pub type Param = Arc<Parameter>;
@@ -21,12 +21,23 @@ pub enum Role {
 }
 
 /// A tensor that training changes, and the place where its gradient gathers.
+///
+/// Where a network computes in half precision, the parameter itself (the master) stays f32, and forward passes use a copy: a step
+/// that is small beside the number would be rounded away in 8 or 11 bits. The optimizer writes both.
 #[derive(Debug)]
 pub struct Parameter {
-    value: RwLock<Tensor>,
+    value: RwLock<Value>,
     slot: Arc<GradSlot>,
     trainable: AtomicBool,
     role: Role,
+}
+
+/// The numbers of a [`Parameter`].
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub master: Tensor,
+    /// The copy that forward passes compute with, once one has asked for it.
+    pub half: Option<Tensor>,
 }
 
 impl Parameter {
@@ -37,19 +48,51 @@ impl Parameter {
 
     /// A trainable parameter filled with `value`.
     pub fn full(value: f64, shape: impl Into<Shape>, role: Role) -> Param {
-        let value = RwLock::new(Tensor::full(value, shape, DType::F32, Device::Cpu));
+        let value = RwLock::new(Value { master: Tensor::on_cpu(value, shape, DType::F32), half: None });
         Arc::new(Parameter { value, slot: GradSlot::new(), trainable: AtomicBool::new(true), role })
     }
 
     /// For a forward pass: a leaf of the graph when the parameter is trainable, a plain tensor when it is frozen.
     pub fn tensor(&self) -> Tensor {
-        let value = self.value();
+        self.leaf(self.value())
+    }
+
+    /// As [`Parameter::tensor`], in the type that the network computes in: for half precision a rounded copy, whose gradient is
+    /// still f32.
+    ///
+    /// # Errors
+    /// The device has too little memory for the copy.
+    pub fn tensor_in(&self, dtype: DType) -> Result<Tensor> {
+        if !dtype.is_half() {
+            return Ok(self.tensor());
+        }
+        let known = self.read().half.clone().filter(|half| half.dtype() == dtype);
+        if let Some(half) = known {
+            return Ok(self.leaf(half));
+        }
+        let mut value = self.lock();
+        let half = value.master.cast(dtype)?;
+        value.half = Some(half.clone());
+        drop(value);
+        Ok(self.leaf(half))
+    }
+
+    fn leaf(&self, value: Tensor) -> Tensor {
         if self.is_trainable() { self.slot.leaf(&value) } else { value }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Value> {
+        self.value.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Master and copy, for an optimizer that changes both.
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Value> {
+        self.value.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present numbers, outside any graph.
     pub fn value(&self) -> Tensor {
-        self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read().master.clone()
     }
 
     /// Replaces the numbers.
@@ -57,11 +100,12 @@ impl Parameter {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the shape is another one.
     pub fn set(&self, value: Tensor) -> Result<()> {
-        let mut present = self.value.write().unwrap_or_else(PoisonError::into_inner);
-        if present.shape() != value.shape() {
-            return Err(Error::shape("parameter", format!("is {}, was given {}", present.shape(), value.shape())));
+        let mut present = self.lock();
+        let shape = present.master.shape();
+        if shape != value.shape() {
+            return Err(Error::shape("parameter", format!("is {shape}, was given {}", value.shape())));
         }
-        *present = value.detach();
+        *present = Value { master: value.detach(), half: None };
         Ok(())
     }
 
@@ -70,7 +114,9 @@ impl Parameter {
     /// # Errors
     /// Whatever `f` fails with.
     pub fn update(&self, f: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<()> {
-        f(&mut self.value.write().unwrap_or_else(PoisonError::into_inner))
+        let mut present = self.lock();
+        present.half = None;
+        f(&mut present.master)
     }
 
     /// The gradient gathered so far.
@@ -85,7 +131,7 @@ impl Parameter {
 
     /// Number of elements.
     pub fn numel(&self) -> usize {
-        self.value.read().unwrap_or_else(PoisonError::into_inner).numel()
+        self.read().master.numel()
     }
 
     /// What it does in its layer.
@@ -114,7 +160,7 @@ pub struct Buffer(RwLock<Tensor>);
 impl Buffer {
     /// A buffer filled with `value`.
     pub fn full(value: f64, shape: impl Into<Shape>, dtype: DType) -> Buffer {
-        Buffer(RwLock::new(Tensor::full(value, shape, dtype, Device::Cpu)))
+        Buffer(RwLock::new(Tensor::on_cpu(value, shape, dtype)))
     }
 
     /// The present numbers.

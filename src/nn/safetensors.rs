@@ -171,6 +171,8 @@ fn little_endian(t: &Tensor) -> Vec<u8> {
     match t.dtype() {
         DType::U8 => bytes(t, u8::to_le_bytes),
         DType::I64 => bytes(t, i64::to_le_bytes),
+        DType::F16 => bytes(t, half::f16::to_le_bytes),
+        DType::BF16 => bytes(t, half::bf16::to_le_bytes),
         DType::F32 => bytes(t, f32::to_le_bytes),
         DType::F64 => bytes(t, f64::to_le_bytes),
     }
@@ -189,8 +191,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.safetensors");
         let w = Tensor::from_slice(&(0..24).map(|i| i as f32).collect::<Vec<_>>(), [2, 2, 2, 3], Device::Cpu).unwrap();
-        let n = Tensor::scalar(7.0, DType::I64, Device::Cpu);
-        let empty = Tensor::zeros([0, 3], DType::F64, Device::Cpu);
+        let n = Tensor::on_cpu(7.0, [], DType::I64);
+        let empty = Tensor::on_cpu(0.0, [0, 3], DType::F64);
         let tensors = [("w".to_string(), w.clone()), ("n".into(), n), ("empty".into(), empty)];
         write(&path, &tensors, &[("onecycle".to_string(), "{\"a\": \"ä\"}".to_string())].into()).unwrap();
         let back = read(&path).unwrap();

@@ -30,9 +30,12 @@ const RULE: usize = 76;
 pub fn table(model: &dyn Module, input: &Shape, layout: Layout) -> Result<String> {
     let mut one = input.to_vec();
     let bs = std::mem::replace(&mut one[0], 1);
-    let dtype = model.named_parameters().first().map_or(crate::DType::F32, |(_, p)| p.value().dtype());
+    let (dtype, device) = match model.named_parameters().first() {
+        Some((_, p)) => (p.value().dtype(), p.value().device()),
+        None => (crate::DType::F32, Device::Cpu),
+    };
     let cx = Context::tracing();
-    autograd::no_grad(|| model.forward(&Tensor::zeros(one, dtype, Device::Cpu), &cx))?;
+    autograd::no_grad(|| model.forward(&Tensor::zeros(one, dtype, device)?, &cx))?;
     let trace = cx.into_trace();
 
     let of_batch = |shape: &Shape| -> Vec<String> {

@@ -17,6 +17,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod flatten;
+pub mod gradient_norm;
 pub mod linear;
 pub mod max_pool;
 pub mod optimizer_step;
@@ -27,10 +28,30 @@ pub use augment::augment;
 pub use batch_norm::batch_norm;
 pub use concat_pool::concat_pool;
 pub use conv2d::conv2d;
-pub use cross_entropy::{cross_entropy, softmax};
+pub use cross_entropy::{count_correct, cross_entropy, softmax};
 pub use dropout::dropout;
 pub use flatten::flatten;
+pub use gradient_norm::gradient_norm;
 pub use linear::linear;
 pub use max_pool::max_pool;
 pub use optimizer_step::optimizer_step;
 pub use relu::relu;
+
+/// The structs that go to kernels by value, for a test that compares them with the kernels' own.
+#[doc(hidden)]
+pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
+    vec![
+        augment::cuda::Augment::layout(),
+        augment::cuda::Light::layout(),
+        augment::cuda::Resample::layout(),
+        augment::cuda::Sample::layout(),
+        batch_norm::cuda::Norm::layout(),
+        conv2d::cuda::Conv::layout(),
+        cross_entropy::cuda::CrossEntropy::layout(),
+        dropout::cuda::Dropout::layout(),
+        gradient_norm::cuda::Gradient::layout(),
+        max_pool::cuda::MaxPool::layout(),
+        optimizer_step::cuda::Piece::layout(),
+        optimizer_step::cuda::Update::layout(),
+    ]
+}

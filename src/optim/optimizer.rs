@@ -1,7 +1,8 @@
 //! The optimizer: groups of parameters, their hyper-parameters and their state.
 
+use crate::nn::parameter::Value;
 use crate::nn::{Param, Role};
-use crate::ops::optimizer_step::{Rule, State, Step, optimizer_step};
+use crate::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
 use crate::{Error, ErrorKind, Result};
 use std::ops::Range;
 
@@ -269,16 +270,23 @@ impl Optimizer {
     /// # Errors
     /// When a gradient doesn't fit its parameter.
     pub fn step(&mut self) -> Result<()> {
+        // All at once: on a GPU they are one launch. The guards keep the parameters ours meanwhile.
+        let mut work = Vec::new();
         for group in &mut self.groups {
             let h = group.hyper;
             let rule = self.kind.rule(&h);
             for Entry { name, param, state, decays, .. } in &mut group.entries {
                 let Some(grad) = param.take_grad() else { continue };
                 let step = Step { rule, lr: h.lr, wd: if *decays { h.wd } else { 0.0 }, decoupled: self.decoupled };
-                param.update(|p| optimizer_step(p, &grad, state, &step)).map_err(|e| e.on(name))?;
+                work.push((param.lock(), grad, state, step, name));
             }
         }
-        Ok(())
+        let mut items = Vec::with_capacity(work.len());
+        for (value, grad, state, step, name) in &mut work {
+            let Value { master, half } = &mut **value;
+            items.push(Item { p: master, half: half.as_mut(), grad, state, step: *step, name });
+        }
+        optimizer_steps(&mut items)
     }
 
     /// Forgets all gradients.

@@ -18,8 +18,10 @@ impl Tensor {
         if !self.is_unique() && other.is_unique() {
             std::mem::swap(self, &mut other); // a + b = b + a exactly, and this way nothing is copied
         }
-        let Device::Cpu = device;
-        for_float!(dtype, T => add_assign::<T>(self.cpu_mut(), other.cpu()));
+        match device {
+            Device::Cpu => for_float!(dtype, T => add_assign::<T>(self.cpu_mut(), other.cpu())),
+            Device::Cuda(gpu) => super::cuda::accumulate(gpu, self, &other)?,
+        }
         Ok(())
     }
 }

@@ -18,16 +18,22 @@
 //! ```
 
 mod arith;
+mod cuda;
 mod dtype;
 mod layout;
+mod pending;
 mod shape;
 
+pub(crate) use dtype::for_element;
 pub use dtype::{DType, Element, Float};
+pub use pending::Pending;
 pub use shape::Shape;
 
 use crate::autograd::Node;
+use crate::device::cpu::buffer::Buffer;
+use crate::device::cuda::driver::Address;
 use crate::device::{Device, Storage};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,37 +56,68 @@ impl Tensor {
         if shape.numel() != data.len() {
             return Err(Error::shape("Tensor::from_slice", format!("{} numbers for shape {shape}", data.len())));
         }
-        Ok(Tensor::from_storage(Storage::from_slice(device, data), shape, T::DTYPE))
+        Ok(Tensor::from_storage(Storage::from_slice(device, data)?, shape, T::DTYPE))
     }
 
     /// A tensor filled with `value`.
-    pub fn full(value: f64, shape: impl Into<Shape>, dtype: DType, device: Device) -> Tensor {
-        let mut t = Tensor::uninit(shape, dtype, device);
-        let Device::Cpu = device;
-        let storage = t.make_mut();
-        match dtype {
-            DType::U8 => storage.cpu_mut::<u8>().fill(value as u8),
-            DType::I64 => storage.cpu_mut::<i64>().fill(value as i64),
-            DType::F32 => storage.cpu_mut::<f32>().fill(value as f32),
-            DType::F64 => storage.cpu_mut::<f64>().fill(value),
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn full(value: f64, shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Tensor> {
+        match device {
+            Device::Cpu => Ok(Tensor::on_cpu(value, shape, dtype)),
+            Device::Cuda(gpu) => cuda::full(gpu, value, shape.into(), dtype),
         }
-        t
+    }
+
+    /// A tensor filled with `value` on the processor.
+    pub(crate) fn on_cpu(value: f64, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        let shape = shape.into();
+        let mut buffer = Buffer::uninit(shape.numel() * dtype.size());
+        for_element!(dtype, T => buffer.as_mut_slice::<T>().fill(T::nearest(value)));
+        Tensor::from_storage(Storage::Cpu(buffer), shape, dtype)
     }
 
     /// A tensor of zeros.
-    pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: Device) -> Tensor {
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Tensor> {
         Tensor::full(0.0, shape, dtype, device)
     }
 
     /// A single number, of shape `[]`.
-    pub fn scalar(value: f64, dtype: DType, device: Device) -> Tensor {
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn scalar(value: f64, dtype: DType, device: Device) -> Result<Tensor> {
         Tensor::full(value, [], dtype, device)
     }
 
     /// Memory for an operation's result; its numbers are unspecified until the operation writes them.
-    pub(crate) fn uninit(shape: impl Into<Shape>, dtype: DType, device: Device) -> Tensor {
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub(crate) fn uninit(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Tensor> {
         let shape = shape.into();
-        Tensor::from_storage(Storage::uninit(device, dtype, shape.numel()), shape, dtype)
+        Ok(Tensor::from_storage(Storage::uninit(device, dtype, shape.numel())?, shape, dtype))
+    }
+
+    /// A batch of bytes on its way to the device, beside the computation where the device can do that.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub(crate) fn from_batch(data: &[u8], shape: impl Into<Shape>, device: Device) -> Result<Tensor> {
+        match device {
+            Device::Cpu => Tensor::from_slice(data, shape, device),
+            Device::Cuda(gpu) => {
+                let shape = shape.into();
+                if shape.numel() != data.len() {
+                    return Err(Error::shape("Tensor::from_batch", format!("{} bytes for shape {shape}", data.len())));
+                }
+                Ok(Tensor::from_storage(Storage::Cuda(gpu.upload_beside(data)?), shape, DType::U8))
+            }
+        }
     }
 
     pub(crate) fn from_storage(storage: Storage, shape: Shape, dtype: DType) -> Tensor {
@@ -107,10 +144,10 @@ impl Tensor {
         self.storage.device()
     }
 
-    /// A copy of the numbers on the host, in row-major order.
+    /// A copy of the numbers on the host, in row-major order. On a GPU this waits for all work given so far.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when `T` isn't the tensor's dtype.
+    /// [`ErrorKind::Shape`] when `T` isn't the tensor's dtype; [`ErrorKind::Device`] when that work failed.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         if T::DTYPE != self.dtype {
             return Err(Error::shape(
@@ -118,45 +155,67 @@ impl Tensor {
                 format!("{} was asked of a tensor of {}", T::DTYPE, self.dtype),
             ));
         }
-        Ok(self.storage.cpu::<T>().to_vec())
+        match &*self.storage {
+            Storage::Cpu(buffer) => Ok(buffer.as_slice().to_vec()),
+            Storage::Cuda(memory) => {
+                let mut out = vec![T::zeroed(); self.numel()];
+                memory.gpu().download(memory, bytemuck::cast_slice_mut(&mut out))?;
+                Ok(out)
+            }
+        }
     }
 
     /// The numbers as doubles, whatever the float or integer type.
-    pub fn to_f64_vec(&self) -> Vec<f64> {
-        match self.dtype {
-            DType::U8 => self.storage.cpu::<u8>().iter().map(|&v| f64::from(v)).collect(),
-            DType::I64 => self.storage.cpu::<i64>().iter().map(|&v| v as f64).collect(),
-            DType::F32 => self.storage.cpu::<f32>().iter().map(|&v| f64::from(v)).collect(),
-            DType::F64 => self.storage.cpu::<f64>().to_vec(),
-        }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the work before it failed.
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        for_element!(self.dtype, T => Ok(self.to_vec::<T>()?.into_iter().map(T::double).collect()))
     }
 
     /// The only number of a tensor with one element, as a double.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when there are more or none.
+    /// [`ErrorKind::Shape`] when there are more or none; [`ErrorKind::Device`] when the work before it failed.
     pub fn item(&self) -> Result<f64> {
-        match self.to_f64_vec()[..] {
+        match self.to_f64_vec()?[..] {
             [value] => Ok(value),
             _ => Err(Error::shape("Tensor::item", format!("shape {} has not exactly one element", self.shape))),
         }
     }
 
-    /// The same numbers as another type; the result stands outside the graph.
-    pub fn cast(&self, dtype: DType) -> Tensor {
+    /// The same numbers as another type, rounded to nearest; the result stands outside the graph.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn cast(&self, dtype: DType) -> Result<Tensor> {
         if dtype == self.dtype {
-            return self.detach();
+            return Ok(self.detach());
         }
-        let values = self.to_f64_vec();
-        let mut t = Tensor::uninit(self.shape.clone(), dtype, self.device());
-        let storage = t.make_mut();
-        match dtype {
-            DType::U8 => storage.cpu_mut::<u8>().iter_mut().zip(&values).for_each(|(o, &v)| *o = v as u8),
-            DType::I64 => storage.cpu_mut::<i64>().iter_mut().zip(&values).for_each(|(o, &v)| *o = v as i64),
-            DType::F32 => storage.cpu_mut::<f32>().iter_mut().zip(&values).for_each(|(o, &v)| *o = v as f32),
-            DType::F64 => storage.cpu_mut::<f64>().copy_from_slice(&values),
+        if let Device::Cuda(gpu) = self.device()
+            && let Some(cast) = cuda::cast(gpu, self, dtype)
+        {
+            return cast;
         }
-        t
+        let values = self.to_f64_vec()?;
+        let numbers = |device| -> Result<Storage> {
+            for_element!(dtype, T => {
+                let values: Vec<T> = values.iter().map(|&v| T::nearest(v)).collect();
+                Storage::from_slice(device, &values)
+            })
+        };
+        Ok(Tensor::from_storage(numbers(self.device())?, self.shape.clone(), dtype))
+    }
+
+    /// The same numbers on another device; the result stands outside the graph.
+    ///
+    /// # Errors
+    /// The device has too little memory, or the work before it failed.
+    pub fn to(&self, device: Device) -> Result<Tensor> {
+        if device == self.device() {
+            return Ok(self.detach());
+        }
+        for_element!(self.dtype, T => Tensor::from_slice(&self.to_vec::<T>()?, &self.shape, device))
     }
 
     /// The same memory outside the graph: no gradient flows through it.
@@ -192,17 +251,25 @@ impl Tensor {
     }
 
     /// The memory to write, copied first when another tensor shares it.
-    pub(crate) fn make_mut(&mut self) -> &mut Storage {
+    pub(crate) fn make_mut(&mut self) -> Result<&mut Storage> {
         if Arc::get_mut(&mut self.storage).is_none() {
-            let copy = match self.dtype {
-                DType::U8 => Storage::from_slice(self.device(), self.storage.cpu::<u8>()),
-                DType::I64 => Storage::from_slice(self.device(), self.storage.cpu::<i64>()),
-                DType::F32 => Storage::from_slice(self.device(), self.storage.cpu::<f32>()),
-                DType::F64 => Storage::from_slice(self.device(), self.storage.cpu::<f64>()),
-            };
-            self.storage = Arc::new(copy);
+            self.storage = Arc::new(self.storage.duplicate()?);
         }
-        Arc::get_mut(&mut self.storage).expect("the storage has one owner now")
+        Ok(Arc::get_mut(&mut self.storage).expect("the storage has one owner now"))
+    }
+
+    /// Where the numbers are on their GPU, for a kernel that reads them.
+    pub(crate) fn address(&self) -> Address {
+        match &*self.storage {
+            Storage::Cuda(memory) => memory.address(),
+            Storage::Cpu(buffer) => unreachable!("{buffer:?} was taken for a GPU's memory"),
+        }
+    }
+
+    /// Where the numbers are on their GPU, for a kernel that writes them; copied first when another tensor shares them.
+    pub(crate) fn address_mut(&mut self) -> Result<Address> {
+        self.make_mut()?;
+        Ok(self.address())
     }
 
     /// True when no other tensor shares the memory.
@@ -210,10 +277,15 @@ impl Tensor {
         Arc::strong_count(&self.storage) == 1
     }
 
-    /// The memory to write as numbers; see [`Tensor::make_mut`].
+    /// The memory to write as numbers, copied first when another tensor shares it. Only for host memory.
     pub(crate) fn cpu_mut<T: Element>(&mut self) -> &mut [T] {
         debug_assert_eq!(T::DTYPE, self.dtype);
-        self.make_mut().cpu_mut()
+        if Arc::get_mut(&mut self.storage).is_none() {
+            let mut copy = Buffer::uninit(self.numel() * size_of::<T>());
+            copy.as_mut_slice::<T>().copy_from_slice(self.storage.cpu());
+            self.storage = Arc::new(Storage::Cpu(copy));
+        }
+        Arc::get_mut(&mut self.storage).expect("the storage has one owner now").cpu_mut()
     }
 
     /// `[N, H, W, C]` of an image tensor, or an error in the name of `op`.
@@ -231,24 +303,25 @@ impl Tensor {
 
 /// The common float dtype and device of an operation's operands, or an error that names the two that differ.
 pub(crate) fn same_kind(op: &str, operands: &[&Tensor]) -> Result<(DType, Device)> {
+    same_kind_with(op, operands, &[])
+}
+
+/// As [`same_kind`], for operations with `masters`: parameters and statistics, which are f32 beside half-precision operands
+/// and of the operands' own type otherwise.
+pub(crate) fn same_kind_with(op: &str, operands: &[&Tensor], masters: &[&Tensor]) -> Result<(DType, Device)> {
     let first = operands[0];
     if !first.dtype.is_float() {
         return Err(Error::shape(op, format!("computes in floats, got {} of shape {}", first.dtype, first.shape)));
     }
-    for t in &operands[1..] {
-        if t.dtype != first.dtype || t.device() != first.device() {
-            let message = format!(
-                "operands differ: {} {} on {} and {} {} on {}",
-                first.dtype,
-                first.shape,
-                first.device(),
-                t.dtype,
-                t.shape,
-                t.device()
-            );
-            return Err(Error::new(ErrorKind::Shape, message).on(op));
+    let wanted =
+        operands[1..].iter().map(|t| (t, first.dtype)).chain(masters.iter().map(|t| (t, first.dtype.master())));
+    for (t, dtype) in wanted {
+        if t.dtype != dtype || t.device() != first.device() {
+            let of = |t: &Tensor| format!("{} {} on {}", t.dtype, t.shape, t.device());
+            return Err(Error::shape(op, format!("operands differ: {} and {}", of(first), of(t))));
         }
     }
+    first.device().computes_in(op, first.dtype)?;
     Ok((first.dtype, first.device()))
 }
 
@@ -273,8 +346,10 @@ pub(crate) use for_float;
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({} {} on {}", self.dtype, self.shape, self.device())?;
-        if self.numel() <= 16 {
-            write!(f, ", {:?}", self.to_f64_vec())?;
+        if self.numel() <= 16
+            && let Ok(values) = self.to_f64_vec()
+        {
+            write!(f, ", {values:?}")?;
         }
         f.write_str(")")
     }

@@ -71,7 +71,7 @@ impl DataLoaders {
         };
         let batch = batch?;
         let place = (self.seed(), options.epoch);
-        let x = batch.inputs(self.batch_tfms().as_ref(), Subset::Train, place, Device::Cpu)?;
+        let x = batch.inputs(self.batch_tfms().as_ref(), Subset::Train, place, (Device::Cpu, DType::F32))?;
         let titles = batch.targets.iter().map(|&t| self.vocab()[t as usize].clone());
         let cells = pictures(&x, self.batch_tfms().statistics())?.into_iter().zip(titles).zip(&batch.paths);
         let cell = |((picture, title), path): ((Picture, String), &std::path::PathBuf)| {
@@ -109,6 +109,6 @@ pub fn pictures(x: &Tensor, normalized_by: Option<Statistics>) -> Result<Vec<Pic
         let v = v * f64::from(s.std[i % 3]) + f64::from(s.mean[i % 3]);
         (v.clamp(0.0, 1.0) * 255.0) as u8
     };
-    let rgb: Vec<u8> = x.to_f64_vec().into_iter().enumerate().map(byte).collect();
+    let rgb: Vec<u8> = x.to_f64_vec()?.into_iter().enumerate().map(byte).collect();
     Ok(rgb.chunks_exact(height * width * 3).map(|rgb| Picture { width, height, rgb: rgb.to_vec() }).collect())
 }

@@ -78,7 +78,7 @@ impl BatchNorm {
         })?;
         if cx.is_training() {
             self.num_batches_tracked.update(|count| {
-                *count = Tensor::scalar(count.item()? + 1.0, DType::I64, count.device());
+                *count = Tensor::on_cpu(count.item()? + 1.0, [], DType::I64);
                 Ok(())
             })?;
         }

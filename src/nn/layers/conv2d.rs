@@ -32,7 +32,7 @@ impl Conv2d {
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor());
-        let y = ops::conv2d(x, &self.weight.tensor(), bias.as_ref(), [self.stride; 2], [self.padding; 2])?;
+        let y = ops::conv2d(x, &self.weight.tensor_in(x.dtype())?, bias.as_ref(), [self.stride; 2], [self.padding; 2])?;
         cx.saw(self.id, x.shape(), y.shape());
         Ok(y)
     }

@@ -27,7 +27,7 @@ impl Linear {
 impl Module for Linear {
     fn forward(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor());
-        let y = ops::linear(x, &self.weight.tensor(), bias.as_ref())?;
+        let y = ops::linear(x, &self.weight.tensor_in(x.dtype())?, bias.as_ref())?;
         cx.saw(self.id, x.shape(), y.shape());
         Ok(y)
     }

@@ -2,6 +2,7 @@
 //! makes a copy.
 
 mod cpu;
+mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
@@ -17,9 +18,10 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return Err(Error::shape("add", format!("shapes {} and {} differ", a.shape(), b.shape())));
     }
     let (dtype, device) = same_kind("add", &[a, b])?;
-    let mut y = Tensor::uninit(a.shape(), dtype, device);
+    let mut y = Tensor::uninit(a.shape(), dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(a.cpu(), b.cpu(), y.cpu_mut())),
+        Device::Cuda(gpu) => cuda::forward(gpu, a, b, &mut y)?,
     }
     Ok(autograd::record("add", &[a, b], y, |_| AddBackward))
 }

@@ -20,6 +20,7 @@
 //! The operation makes inputs for a network and has no gradient.
 
 mod cpu;
+pub(crate) mod cuda;
 
 pub use cpu::{logit, relight};
 
@@ -149,9 +150,11 @@ pub fn augment(bytes: &Tensor, a: &Augment, dtype: DType) -> Result<Tensor> {
     if !a.lights.is_empty() && a.lights.len() != n {
         return Err(Error::shape("augment", format!("{} lights for {n} pictures", a.lights.len())));
     }
-    let mut out = Tensor::uninit([n, height, width, 3], dtype, bytes.device());
+    bytes.device().computes_in("augment", dtype)?;
+    let mut out = Tensor::uninit([n, height, width, 3], dtype, bytes.device())?;
     match bytes.device() {
         Device::Cpu => for_float!(dtype, T => cpu::augment::<T>(bytes.cpu(), (h, w), a, out.cpu_mut())),
+        Device::Cuda(gpu) => cuda::augment(gpu, bytes, (h, w), a, &mut out)?,
     }
     Ok(out)
 }

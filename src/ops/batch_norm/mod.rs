@@ -28,10 +28,11 @@
 //! activation costs the same. Together they read `x` (and the residual) and write `y` once; apart they would do it three times.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
-use crate::tensor::{Tensor, for_float, same_kind};
+use crate::tensor::{Element, Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
 
 /// What a batch normalisation works with besides its input.
@@ -56,7 +57,8 @@ pub struct BatchNorm<'a> {
     pub relu: bool,
 }
 
-/// Normalises `x [.., C]` per channel; see the [module](self).
+/// Normalises `x [.., C]` per channel; see the [module](self). With `x` (and the residual) in half precision, parameters, statistics
+/// and their gradients are f32.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when shapes, dtypes or devices don't fit, or a training batch has fewer than
@@ -67,8 +69,9 @@ pub fn batch_norm(x: &Tensor, args: BatchNorm<'_>) -> Result<Tensor> {
     let (weight, bias) = (args.weight, args.bias);
     let mut inputs = vec![x, weight, bias];
     inputs.extend(args.residual);
-    let (dtype, device) = same_kind("batch_norm", &inputs)?;
-    same_kind("batch_norm", &[x, args.running_mean, args.running_var])?;
+    let activations: Vec<&Tensor> = std::iter::once(x).chain(args.residual).collect();
+    let masters = [weight, bias, &*args.running_mean, &*args.running_var];
+    let (dtype, device) = same_kind_with("batch_norm", &activations, &masters)?;
     for t in [weight, bias, args.running_mean, args.running_var] {
         if t.shape()[..] != [c] {
             return Err(Error::shape("batch_norm", format!("input {} needs [{c}], got {}", x.shape(), t.shape())));
@@ -81,9 +84,9 @@ pub fn batch_norm(x: &Tensor, args: BatchNorm<'_>) -> Result<Tensor> {
         let message = format!("needs more than one value per channel in training, got {}", x.shape());
         return Err(Error::shape("batch_norm", message).remedy("use a larger batch"));
     }
-    let mut y = Tensor::uninit(x.shape(), dtype, device);
-    let mut mean = Tensor::uninit([c], dtype, device);
-    let mut invstd = Tensor::uninit([c], dtype, device);
+    let mut y = Tensor::uninit(x.shape(), dtype, device)?;
+    let mut mean = Tensor::uninit([c], dtype.master(), device)?;
+    let mut invstd = Tensor::uninit([c], dtype.master(), device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => {
             let statistics = cpu::Statistics { mean: mean.cpu_mut(), invstd: invstd.cpu_mut() };
@@ -96,6 +99,17 @@ pub fn batch_norm(x: &Tensor, args: BatchNorm<'_>) -> Result<Tensor> {
             let affine = cpu::Affine { mean: mean.cpu(), invstd: invstd.cpu(), weight: weight.cpu(), bias: bias.cpu() };
             cpu::normalize::<T>(x.cpu(), &affine, args.residual.map(|r| r.cpu()), args.relu, y.cpu_mut());
         }),
+        Device::Cuda(gpu) => {
+            if args.training {
+                let running = (args.running_mean, args.running_var);
+                cuda::batch_statistics(gpu, x, (&mut mean, &mut invstd), running, args.eps, args.momentum)?;
+            } else {
+                mean = args.running_mean.detach();
+                cuda::fixed_invstd(gpu, args.running_var, args.eps, &mut invstd)?;
+            }
+            let affine = cuda::Affine { mean: &mean, invstd: &invstd, weight, bias };
+            cuda::normalize(gpu, x, affine, args.residual, args.relu, &mut y)?;
+        }
     }
     let relu = match (args.relu, args.residual) {
         (false, _) => Relu::None,
@@ -137,43 +151,82 @@ struct BatchNormBackward {
 impl Backward for BatchNormBackward {
     fn backward(self: Box<Self>, mut dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (dtype, device) = (dy.dtype(), dy.device());
-        let Device::Cpu = device;
-        let mut dw = Tensor::uninit(self.weight.shape(), dtype, device);
-        let mut db = Tensor::uninit(self.weight.shape(), dtype, device);
+        let mut dw = Tensor::uninit(self.weight.shape(), dtype.master(), device)?;
+        let mut db = Tensor::uninit(self.weight.shape(), dtype.master(), device)?;
         let wants_residual = needs.get(3).copied().unwrap_or(false);
-        let dx = for_float!(dtype, T => {
-            let affine = cpu::Affine {
-                mean: self.mean.cpu(),
-                invstd: self.invstd.cpu(),
-                weight: self.weight.cpu(),
-                bias: self.bias.cpu(),
-            };
-            let mask = match &self.relu {
-                Relu::None => cpu::Mask::None,
-                Relu::Output(y) => cpu::Mask::Output(y.cpu()),
-                Relu::Input => cpu::Mask::Input(self.bias.cpu()),
-            };
-            let x = self.x.cpu();
-            cpu::reduce::<T>(x, dy.cpu_mut(), &affine, &mask, dw.cpu_mut(), db.cpu_mut());
-            needs[0].then(|| {
-                let sums = self.training.then(|| (dw.cpu(), db.cpu()));
+        self.reduce(&mut dy, &mut dw, &mut db)?;
+        let dx = match needs[0] {
+            false => None,
+            true => {
+                let sums = self.training.then_some((&dw, &db));
                 if wants_residual {
                     // dy has become dz, the residual's gradient: dx needs memory of its own.
-                    let mut dx = Tensor::uninit(dy.shape(), dtype, device);
-                    cpu::input_gradient::<T>(x, Some(dy.cpu()), &affine, &mask, sums, dx.cpu_mut());
-                    dx
+                    let mut dx = Tensor::uninit(dy.shape(), dtype, device)?;
+                    self.input_gradient(Some(&dy), sums, &mut dx)?;
+                    Some(dx)
                 } else {
                     // dx takes dy's place.
-                    let mut dx = std::mem::replace(&mut dy, Tensor::uninit([0], dtype, device));
-                    cpu::input_gradient::<T>(x, None, &affine, &mask, sums, dx.cpu_mut());
-                    dx
+                    let mut dx = std::mem::replace(&mut dy, Tensor::uninit([0], dtype, device)?);
+                    self.input_gradient(None, sums, &mut dx)?;
+                    Some(dx)
                 }
-            })
-        });
+            }
+        };
         let mut grads = vec![dx, needs[1].then_some(dw), needs[2].then_some(db)];
         if needs.len() > 3 {
             grads.push(wants_residual.then_some(dy));
         }
         Ok(grads)
+    }
+}
+
+impl BatchNormBackward {
+    /// The sums `dw` and `db`; with a residual `dy` becomes `dz`.
+    fn reduce(&self, dy: &mut Tensor, dw: &mut Tensor, db: &mut Tensor) -> Result<()> {
+        match dy.device() {
+            Device::Cpu => for_float!(dy.dtype(), T => {
+                cpu::reduce::<T>(self.x.cpu(), dy.cpu_mut(), &self.cpu_affine(), &self.cpu_mask(), dw.cpu_mut(), db.cpu_mut());
+                Ok(())
+            }),
+            Device::Cuda(gpu) => cuda::reduce(gpu, &self.x, dy, self.cuda_affine(), self.cuda_mask(), dw, db),
+        }
+    }
+
+    /// `dx` from `dz`, or from what it holds itself.
+    fn input_gradient(&self, dz: Option<&Tensor>, sums: Option<(&Tensor, &Tensor)>, dx: &mut Tensor) -> Result<()> {
+        match dx.device() {
+            Device::Cpu => for_float!(dx.dtype(), T => {
+                let sums = sums.map(|(dw, db)| (dw.cpu(), db.cpu()));
+                let (affine, mask) = (self.cpu_affine(), self.cpu_mask());
+                cpu::input_gradient::<T>(self.x.cpu(), dz.map(|d| d.cpu()), &affine, &mask, sums, dx.cpu_mut());
+                Ok(())
+            }),
+            Device::Cuda(gpu) => cuda::input_gradient(gpu, &self.x, dz, self.cuda_affine(), self.cuda_mask(), sums, dx),
+        }
+    }
+
+    fn cpu_affine<T: Element>(&self) -> cpu::Affine<'_, T> {
+        let (mean, invstd) = (self.mean.cpu(), self.invstd.cpu());
+        cpu::Affine { mean, invstd, weight: self.weight.cpu(), bias: self.bias.cpu() }
+    }
+
+    fn cpu_mask<T: Element>(&self) -> cpu::Mask<'_, T> {
+        match &self.relu {
+            Relu::None => cpu::Mask::None,
+            Relu::Output(y) => cpu::Mask::Output(y.cpu()),
+            Relu::Input => cpu::Mask::Input(self.bias.cpu()),
+        }
+    }
+
+    fn cuda_affine(&self) -> cuda::Affine<'_> {
+        cuda::Affine { mean: &self.mean, invstd: &self.invstd, weight: &self.weight, bias: &self.bias }
+    }
+
+    fn cuda_mask(&self) -> cuda::Mask<'_> {
+        match &self.relu {
+            Relu::None => cuda::Mask::None,
+            Relu::Output(y) => cuda::Mask::Output(y),
+            Relu::Input => cuda::Mask::Input,
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod cpu;
+mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
@@ -23,10 +24,11 @@ pub fn concat_pool(x: &Tensor) -> Result<Tensor> {
     if h * w == 0 {
         return Err(Error::shape("concat_pool", format!("pictures {} have no pixels", x.shape())));
     }
-    let mut y = Tensor::uninit([n, 1, 1, 2 * c], dtype, device);
-    let mut winner = Tensor::uninit([n, c], DType::I64, device);
+    let mut y = Tensor::uninit([n, 1, 1, 2 * c], dtype, device)?;
+    let mut winner = Tensor::uninit([n, c], DType::I64, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(c, x.cpu(), y.cpu_mut(), winner.cpu_mut())),
+        Device::Cuda(gpu) => cuda::forward(gpu, [n, h, w, c], x, &mut y, &mut winner)?,
     }
     let shape = [n, h, w, c];
     Ok(autograd::record("concat_pool", &[x], y, |_| ConcatPoolBackward { shape, winner }))
@@ -39,9 +41,13 @@ struct ConcatPoolBackward {
 
 impl Backward for ConcatPoolBackward {
     fn backward(self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let Device::Cpu = dy.device();
-        let mut dx = Tensor::uninit(self.shape, dy.dtype(), dy.device());
-        for_float!(dy.dtype(), T => cpu::backward::<T>(self.shape[3], dy.cpu(), self.winner.cpu(), dx.cpu_mut()));
+        let mut dx = Tensor::uninit(self.shape, dy.dtype(), dy.device())?;
+        match dy.device() {
+            Device::Cpu => {
+                for_float!(dy.dtype(), T => cpu::backward::<T>(self.shape[3], dy.cpu(), self.winner.cpu(), dx.cpu_mut()));
+            }
+            Device::Cuda(gpu) => cuda::backward(gpu, self.shape, &dy, &self.winner, &mut dx)?,
+        }
         Ok(vec![Some(dx)])
     }
 }

@@ -18,12 +18,15 @@
 //! All three are matrix products with the picture's pixels as rows (forward, `dx`) or as the depth (`dw`); `cpu.rs` says how.
 
 mod cpu;
+pub(crate) mod cuda;
+pub mod ladder;
 
 use crate::autograd::watch::{self, Phase};
 use crate::autograd::{self, Backward};
 use crate::device::Device;
-use crate::tensor::{Tensor, for_float, same_kind};
+use crate::tensor::{Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
+use ladder::Rung;
 
 /// The sizes of a convolution, by value: what a kernel needs to know besides the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,8 @@ impl Geometry {
 }
 
 /// Convolution of `x [N, H, W, C]` with `weight [K, R, S, C]` and an optional `bias [K]`: `[N, P, Q, K]`. Same result as
-/// PyTorch's `torch.nn.functional.conv2d` (without groups and dilation) in this crate's layouts.
+/// PyTorch's `torch.nn.functional.conv2d` (without groups and dilation) in this crate's layouts. With `x` and `weight` in half
+/// precision, the bias and the gradients of both are f32.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when shapes, dtypes or devices don't fit.
@@ -97,15 +101,16 @@ pub fn conv2d(
     let g = Geometry::new(x, weight, stride, padding)?;
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    let (dtype, device) = same_kind("conv2d", &inputs)?;
+    let (dtype, device) = same_kind_with("conv2d", &[x, weight], bias.as_slice())?;
     if let Some(b) = bias.filter(|b| b.shape()[..] != [g.k]) {
         return Err(Error::shape("conv2d", format!("bias {} for {} output channels", b.shape(), g.k)));
     }
-    let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], dtype, device);
+    let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => {
             cpu::forward::<T>(&g, x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
         }),
+        Device::Cuda(gpu) => cuda::forward(gpu, Rung::BEST, &g, x, weight, bias, &mut y)?,
     }
     let save = |needs: &[bool]| Conv2dBackward {
         g,
@@ -127,26 +132,35 @@ impl Backward for Conv2dBackward {
     fn backward(self: Box<Self>, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let g = &self.g;
         let (dtype, device) = (dy.dtype(), dy.device());
-        let Device::Cpu = device;
-        let dx = self.weight.filter(|_| needs[0]).map(|weight| {
-            let mut dx = Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device);
-            for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()));
+        let dx = self.weight.filter(|_| needs[0]).map(|weight| -> Result<Tensor> {
+            let mut dx = Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device)?;
+            match device {
+                Device::Cpu => {
+                    for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()))
+                }
+                Device::Cuda(gpu) => cuda::input_gradient(gpu, Rung::BEST, g, &dy, &weight, &mut dx)?,
+            }
             watch::lap(Phase::Backward, "conv2d input gradient", dy.shape());
-            dx
+            Ok(dx)
         });
-        let dw = self.x.filter(|_| needs[1]).map(|x| {
-            let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype, device);
-            for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut()));
+        let dw = self.x.filter(|_| needs[1]).map(|x| -> Result<Tensor> {
+            let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype.master(), device)?;
+            match device {
+                Device::Cpu => for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut())),
+                Device::Cuda(gpu) => cuda::weight_gradient(gpu, Rung::BEST, g, &x, &dy, &mut dw)?,
+            }
             watch::lap(Phase::Backward, "conv2d weight gradient", dy.shape());
-            dw
+            Ok(dw)
         });
-        let mut grads = vec![dx, dw];
+        let mut grads = vec![dx.transpose()?, dw.transpose()?];
         if let Some(&needed) = needs.get(2) {
-            grads.push(needed.then(|| {
-                let mut db = Tensor::uninit([g.k], dtype, device);
-                for_float!(dtype, T => cpu::bias_gradient::<T>(dy.cpu(), db.cpu_mut()));
-                db
-            }));
+            let mut db = Tensor::uninit([g.k], dtype.master(), device)?;
+            match device {
+                _ if !needed => {}
+                Device::Cpu => for_float!(dtype, T => cpu::bias_gradient::<T>(dy.cpu(), db.cpu_mut())),
+                Device::Cuda(gpu) => super::linear::cuda::bias_gradient(gpu, &dy, &mut db)?,
+            }
+            grads.push(needed.then_some(db));
         }
         Ok(grads)
     }

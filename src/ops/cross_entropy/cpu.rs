@@ -66,3 +66,9 @@ pub(super) fn softmax<T: Float>(c: usize, x: &mut [T]) {
         row.iter_mut().for_each(|v| *v = T::of((v.f64() - lse).exp()));
     }
 }
+
+/// Rows whose largest element, the first of equals, is the target's.
+pub(super) fn count_correct<T: Float>(c: usize, x: &[T], targets: &[i64]) -> i64 {
+    let first_largest = |row: &[T]| (1..c).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    x.chunks_exact(c.max(1)).zip(targets).filter(|(row, t)| first_largest(row) as i64 == **t).count() as i64
+}

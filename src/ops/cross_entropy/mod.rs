@@ -13,6 +13,7 @@
 //! size are safe.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
@@ -36,20 +37,26 @@ impl Default for CrossEntropy {
     }
 }
 
-/// The mean cross entropy of `logits [.., C]` against the class indices `targets` (i64, one per row): a scalar.
+/// The mean cross entropy of `logits [.., C]` against the class indices `targets` (i64, one per row): a scalar, f32 for logits in
+/// half precision.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ, there are no rows, or a target is no class.
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ, there are no rows, or a target is no class. (On a
+/// GPU, where looking at the targets would mean waiting for them, such a target makes the loss NaN.)
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     let rows = check(logits, targets, options)?;
     let (dtype, device) = same_kind("cross_entropy", &[logits])?;
     if rows == 0 {
         return Err(Error::shape("cross_entropy", "there are no rows to take the mean of"));
     }
-    let mut dx = Tensor::uninit(logits.shape(), dtype, device);
-    let Device::Cpu = device;
-    let loss = for_float!(dtype, T => cpu::mean_and_gradient::<T>(logits.cpu(), targets.cpu(), options, dx.cpu_mut()));
-    let loss = Tensor::scalar(loss, dtype, device);
+    let mut dx = Tensor::uninit(logits.shape(), dtype, device)?;
+    let loss = match device {
+        Device::Cpu => for_float!(dtype, T => {
+            let loss = cpu::mean_and_gradient::<T>(logits.cpu(), targets.cpu(), options, dx.cpu_mut());
+            Tensor::scalar(loss, dtype, device)?
+        }),
+        Device::Cuda(gpu) => cuda::mean_and_gradient(gpu, logits, targets, options, &mut dx)?,
+    };
     Ok(autograd::record("cross_entropy", &[logits], loss, |_| CrossEntropyBackward { dx }))
 }
 
@@ -60,36 +67,68 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) 
 pub fn cross_entropy_per_item(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Vec<f64>> {
     check(logits, targets, options)?;
     autograd::refuse_grad("cross_entropy_per_item", &[logits])?;
-    let Device::Cpu = logits.device();
+    // The result goes to the host anyway, so it is computed there.
+    let (logits, targets) = (logits.to(Device::Cpu)?.cast(logits.dtype().master())?, targets.to(Device::Cpu)?);
+    check(&logits, &targets, options)?;
     Ok(for_float!(logits.dtype(), T => cpu::per_item::<T>(logits.cpu(), targets.cpu(), options)))
 }
 
-/// Class probabilities: the softmax over the last axis, in f32 or f64 as the logits are. Without a gradient.
+/// Class probabilities: the softmax over the last axis, in f64 for logits in f64, else in f32. Without a gradient.
 ///
 /// # Errors
 /// [`ErrorKind::Autograd`](crate::ErrorKind::Autograd) when `logits` needs one.
 pub fn softmax(logits: &Tensor) -> Result<Tensor> {
     let (dtype, device) = same_kind("softmax", &[logits])?;
     autograd::refuse_grad("softmax", &[logits])?;
-    let mut y = logits.detach();
-    let Device::Cpu = device;
-    let c = logits.shape().channels();
-    for_float!(dtype, T => cpu::softmax::<T>(c, y.cpu_mut()));
-    Ok(y)
+    match device {
+        Device::Cpu => {
+            let mut y = logits.detach();
+            let c = logits.shape().channels();
+            for_float!(dtype, T => cpu::softmax::<T>(c, y.cpu_mut()));
+            Ok(y)
+        }
+        Device::Cuda(gpu) => cuda::softmax(gpu, logits),
+    }
+}
+
+/// How many rows of `predictions [.., C]` have their largest number at the row's target (ties go to the lower class): an i64
+/// scalar on the operands' device. Without a gradient.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ.
+pub fn count_correct(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    check_rows("count_correct", predictions, targets)?;
+    autograd::refuse_grad("count_correct", &[predictions])?;
+    match predictions.device() {
+        Device::Cpu => {
+            let c = predictions.shape().channels();
+            let right =
+                for_float!(predictions.dtype(), T => cpu::count_correct::<T>(c, predictions.cpu(), targets.cpu()));
+            Tensor::from_slice(&[right], [], Device::Cpu)
+        }
+        Device::Cuda(gpu) => cuda::count_correct(gpu, predictions, targets),
+    }
+}
+
+/// The number of rows, if there is a target for each.
+fn check_rows(op: &str, logits: &Tensor, targets: &Tensor) -> Result<usize> {
+    same_kind(op, &[logits])?;
+    let rows = logits.numel() / logits.shape().channels().max(1);
+    if targets.dtype() != DType::I64 || targets.numel() != rows || targets.device() != logits.device() {
+        let of = |t: &Tensor| format!("{} {} on {}", t.dtype(), t.shape(), t.device());
+        return Err(Error::shape(op, format!("targets {} for logits {}", of(targets), of(logits))));
+    }
+    Ok(rows)
 }
 
 fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<usize> {
-    same_kind("cross_entropy", &[logits])?;
+    let rows = check_rows("cross_entropy", logits, targets)?;
     let c = logits.shape().channels();
-    let rows = logits.numel() / c.max(1);
-    if targets.dtype() != DType::I64 || targets.numel() != rows {
-        let message = format!("targets {} {} for logits {}", targets.dtype(), targets.shape(), logits.shape());
-        return Err(Error::shape("cross_entropy", message));
-    }
-    let Device::Cpu = targets.device();
-    let is_class = |t: i64| (0..c as i64).contains(&t) || t == options.ignore_index;
-    if let Some(bad) = targets.cpu::<i64>().iter().find(|&&t| !is_class(t)) {
-        return Err(Error::shape("cross_entropy", format!("target {bad} is not one of the {c} classes")));
+    if targets.device() == Device::Cpu {
+        let is_class = |t: i64| (0..c as i64).contains(&t) || t == options.ignore_index;
+        if let Some(bad) = targets.cpu::<i64>().iter().find(|&&t| !is_class(t)) {
+            return Err(Error::shape("cross_entropy", format!("target {bad} is not one of the {c} classes")));
+        }
     }
     if let Some(w) = options.class_weights.as_ref().filter(|w| w.len() != c) {
         return Err(Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len())));
@@ -103,11 +142,13 @@ struct CrossEntropyBackward {
 
 impl Backward for CrossEntropyBackward {
     fn backward(mut self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let Device::Cpu = dy.device();
-        for_float!(dy.dtype(), T => {
-            let by = dy.cpu::<T>()[0];
-            self.dx.cpu_mut::<T>().iter_mut().for_each(|d| *d *= by);
-        });
+        match dy.device() {
+            Device::Cpu => for_float!(dy.dtype(), T => {
+                let by = dy.cpu::<T>()[0];
+                self.dx.cpu_mut::<T>().iter_mut().for_each(|d| *d *= by);
+            }),
+            Device::Cuda(gpu) => cuda::scale(gpu, &mut self.dx, &dy)?,
+        }
         Ok(vec![Some(self.dx)])
     }
 }

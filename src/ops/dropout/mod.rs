@@ -8,6 +8,7 @@
 //! The mask is a function of (seed, step, layer) and of the element's place: the same on every device.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
@@ -23,11 +24,19 @@ pub fn dropout(x: &Tensor, p: f64, seed: u64, step: u64, layer: u64) -> Result<T
     if !(0.0..1.0).contains(&p) {
         return Err(Error::new(ErrorKind::Argument, format!("the probability must be in 0..1, not {p}")).on("dropout"));
     }
-    let mut rng = Rng::at(seed, Purpose::Dropout, step, layer);
+    same_kind("dropout", &[x])?;
+    let rng = Rng::at(seed, Purpose::Dropout, step, layer);
     // 32 bits decide: the chance is exact to 2^-32.
     let threshold = (p * (1u64 << 32) as f64) as u64;
-    let mask: Vec<u8> = (0..x.numel()).map(|_| u8::from(u64::from(rng.next_u32()) >= threshold)).collect();
-    dropout_with(x, p, &Tensor::from_slice(&mask, x.shape(), x.device())?)
+    let mask = match x.device() {
+        Device::Cpu => {
+            let mut rng = rng;
+            let mask: Vec<u8> = (0..x.numel()).map(|_| u8::from(u64::from(rng.next_u32()) >= threshold)).collect();
+            Mask::Stored(Tensor::from_slice(&mask, x.shape(), x.device())?)
+        }
+        Device::Cuda(_) => Mask::Address(rng, threshold),
+    };
+    masked(x, p, mask)
 }
 
 /// Dropout with a given `mask` of 0 and 1, u8, in the shape of `x`.
@@ -35,25 +44,52 @@ pub fn dropout(x: &Tensor, p: f64, seed: u64, step: u64, layer: u64) -> Result<T
 /// # Errors
 /// [`ErrorKind::Shape`] when the mask doesn't fit.
 pub fn dropout_with(x: &Tensor, p: f64, mask: &Tensor) -> Result<Tensor> {
-    let (dtype, device) = same_kind("dropout", &[x])?;
-    if mask.dtype() != DType::U8 || mask.shape() != x.shape() {
-        return Err(Error::shape("dropout", format!("mask {} {} for {}", mask.dtype(), mask.shape(), x.shape())));
+    same_kind("dropout", &[x])?;
+    if mask.dtype() != DType::U8 || mask.shape() != x.shape() || mask.device() != x.device() {
+        let of = |t: &Tensor| format!("{} {} on {}", t.dtype(), t.shape(), t.device());
+        return Err(Error::shape("dropout", format!("mask {} for {}", of(mask), of(x))));
     }
+    masked(x, p, Mask::Stored(mask.detach()))
+}
+
+/// Which numbers stay.
+enum Mask {
+    /// One byte each.
+    Stored(Tensor),
+    /// Those whose 32 random bits are not below the threshold: computed where they are needed.
+    Address(Rng, u64),
+}
+
+impl Mask {
+    /// `x` becomes `x * mask / (1 - p)`.
+    fn apply(&self, p: f64, x: &mut Tensor) -> Result<()> {
+        let factor = 1.0 / (1.0 - p);
+        match (self, x.device()) {
+            (Mask::Stored(mask), Device::Cpu) => {
+                for_float!(x.dtype(), T => cpu::scale::<T>(mask.cpu(), factor, x.cpu_mut()));
+                Ok(())
+            }
+            (Mask::Stored(mask), Device::Cuda(gpu)) => cuda::apply_mask(gpu, mask, factor, x),
+            (Mask::Address(rng, threshold), Device::Cuda(gpu)) => cuda::apply(gpu, rng, *threshold, factor, x),
+            (Mask::Address(..), Device::Cpu) => unreachable!("the processor's masks are stored"),
+        }
+    }
+}
+
+fn masked(x: &Tensor, p: f64, mask: Mask) -> Result<Tensor> {
     let mut y = x.detach();
-    let Device::Cpu = device;
-    for_float!(dtype, T => cpu::scale::<T>(mask.cpu(), 1.0 / (1.0 - p), y.cpu_mut()));
-    Ok(autograd::record("dropout", &[x], y, |_| DropoutBackward { p, mask: mask.detach() }))
+    mask.apply(p, &mut y)?;
+    Ok(autograd::record("dropout", &[x], y, |_| DropoutBackward { p, mask }))
 }
 
 struct DropoutBackward {
     p: f64,
-    mask: Tensor,
+    mask: Mask,
 }
 
 impl Backward for DropoutBackward {
     fn backward(self: Box<Self>, mut dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let Device::Cpu = dy.device();
-        for_float!(dy.dtype(), T => cpu::scale::<T>(self.mask.cpu(), 1.0 / (1.0 - self.p), dy.cpu_mut()));
+        self.mask.apply(self.p, &mut dy)?;
         Ok(vec![Some(dy)])
     }
 }

@@ -10,14 +10,15 @@
 //! ```
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
-use crate::tensor::{Tensor, for_float, same_kind};
+use crate::tensor::{Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
 
 /// `x [N, I]` times the transpose of `weight [O, I]`, plus an optional `bias [O]`: `[N, O]`. As PyTorch's
-/// `torch.nn.functional.linear`.
+/// `torch.nn.functional.linear`. With `x` and `weight` in half precision, the bias and the gradients of both are f32.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when shapes, dtypes or devices don't fit.
@@ -30,12 +31,13 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    let (dtype, device) = same_kind("linear", &inputs)?;
-    let mut y = Tensor::uninit([n, o], dtype, device);
+    let (dtype, device) = same_kind_with("linear", &[x, weight], bias.as_slice())?;
+    let mut y = Tensor::uninit([n, o], dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => {
             cpu::forward::<T>([n, i, o], x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
         }),
+        Device::Cuda(gpu) => cuda::forward(gpu, [n, i, o], x, weight, bias, &mut y)?,
     }
     let save = |needs: &[bool]| LinearBackward {
         size: [n, i, o],
@@ -55,24 +57,33 @@ impl Backward for LinearBackward {
     fn backward(self: Box<Self>, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let size @ [n, i, o] = self.size;
         let (dtype, device) = (dy.dtype(), dy.device());
-        let Device::Cpu = device;
-        let dx = self.weight.filter(|_| needs[0]).map(|weight| {
-            let mut dx = Tensor::uninit([n, i], dtype, device);
-            for_float!(dtype, T => cpu::input_gradient::<T>(size, dy.cpu(), weight.cpu(), dx.cpu_mut()));
-            dx
+        let dx = self.weight.filter(|_| needs[0]).map(|weight| -> Result<Tensor> {
+            let mut dx = Tensor::uninit([n, i], dtype, device)?;
+            match device {
+                Device::Cpu => {
+                    for_float!(dtype, T => cpu::input_gradient::<T>(size, dy.cpu(), weight.cpu(), dx.cpu_mut()));
+                }
+                Device::Cuda(gpu) => cuda::input_gradient(gpu, size, &dy, &weight, &mut dx)?,
+            }
+            Ok(dx)
         });
-        let dw = self.x.filter(|_| needs[1]).map(|x| {
-            let mut dw = Tensor::uninit([o, i], dtype, device);
-            for_float!(dtype, T => cpu::weight_gradient::<T>(size, x.cpu(), dy.cpu(), dw.cpu_mut()));
-            dw
+        let dw = self.x.filter(|_| needs[1]).map(|x| -> Result<Tensor> {
+            let mut dw = Tensor::uninit([o, i], dtype.master(), device)?;
+            match device {
+                Device::Cpu => for_float!(dtype, T => cpu::weight_gradient::<T>(size, x.cpu(), dy.cpu(), dw.cpu_mut())),
+                Device::Cuda(gpu) => cuda::weight_gradient(gpu, size, &x, &dy, &mut dw)?,
+            }
+            Ok(dw)
         });
-        let mut grads = vec![dx, dw];
+        let mut grads = vec![dx.transpose()?, dw.transpose()?];
         if let Some(&needed) = needs.get(2) {
-            grads.push(needed.then(|| {
-                let mut db = Tensor::uninit([o], dtype, device);
-                for_float!(dtype, T => cpu::bias_gradient::<T>(dy.cpu(), db.cpu_mut()));
-                db
-            }));
+            let mut db = Tensor::uninit([o], dtype.master(), device)?;
+            match device {
+                _ if !needed => {}
+                Device::Cpu => for_float!(dtype, T => cpu::bias_gradient::<T>(dy.cpu(), db.cpu_mut())),
+                Device::Cuda(gpu) => cuda::bias_gradient(gpu, &dy, &mut db)?,
+            }
+            grads.push(needed.then_some(db));
         }
         Ok(grads)
     }

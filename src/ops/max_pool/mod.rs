@@ -9,6 +9,7 @@
 //! maximum in row-major order wins a tie, a NaN beats everything, padding never wins.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
@@ -52,10 +53,11 @@ pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Res
     }
     let output = [(h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1];
     let g = Geometry { input, window, stride, padding, output };
-    let mut y = Tensor::uninit([n, output[0], output[1], c], dtype, device);
-    let mut winner = Tensor::uninit(y.shape(), DType::U8, device);
+    let mut y = Tensor::uninit([n, output[0], output[1], c], dtype, device)?;
+    let mut winner = Tensor::uninit(y.shape(), DType::U8, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(&g, x.cpu(), y.cpu_mut(), winner.cpu_mut())),
+        Device::Cuda(gpu) => cuda::forward(gpu, &g, x, &mut y, &mut winner)?,
     }
     Ok(autograd::record("max_pool", &[x], y, |_| MaxPoolBackward { g, winner }))
 }
@@ -67,9 +69,13 @@ struct MaxPoolBackward {
 
 impl Backward for MaxPoolBackward {
     fn backward(self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let Device::Cpu = dy.device();
-        let mut dx = Tensor::uninit(self.g.input, dy.dtype(), dy.device());
-        for_float!(dy.dtype(), T => cpu::backward::<T>(&self.g, dy.cpu(), self.winner.cpu(), dx.cpu_mut()));
+        let mut dx = Tensor::uninit(self.g.input, dy.dtype(), dy.device())?;
+        match dy.device() {
+            Device::Cpu => {
+                for_float!(dy.dtype(), T => cpu::backward::<T>(&self.g, dy.cpu(), self.winner.cpu(), dx.cpu_mut()));
+            }
+            Device::Cuda(gpu) => cuda::backward(gpu, &self.g, &dy, &self.winner, &mut dx)?,
+        }
         Ok(vec![Some(dx)])
     }
 }

@@ -17,6 +17,7 @@
 //! These are not differentiable operations: they change the parameter in place, outside the graph.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::device::Device;
 use crate::tensor::{Tensor, for_float, same_kind};
@@ -75,36 +76,88 @@ pub struct State {
     pub step: u64,
 }
 
+/// One parameter's part in a step.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// The parameter, changed in place.
+    pub p: &'a mut Tensor,
+    /// Its copy in half precision that forward passes compute with, if it has one; it follows.
+    pub half: Option<&'a mut Tensor>,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// What the optimizer remembers of it.
+    pub state: &'a mut State,
+    /// How to move it.
+    pub step: Step,
+    /// Its name, for errors.
+    pub name: &'a str,
+}
+
 /// Moves `p` by one step along `grad`; see the [module](self).
 ///
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when parameter, gradient and state differ in shape, dtype or device.
 pub fn optimizer_step(p: &mut Tensor, grad: &Tensor, state: &mut State, step: &Step) -> Result<()> {
-    let (dtype, device) = same_kind("optimizer_step", &[p, grad])?;
-    let (needs_m, needs_v) = match step.rule {
-        Rule::Adam { .. } => (true, true),
-        Rule::Sgd { mom } => (mom != 0.0, false),
-        Rule::RmsProp { mom, .. } => (mom != 0.0, true),
-    };
-    let zeros = || Tensor::zeros(p.shape(), dtype, device);
-    if needs_m && state.grad_avg.is_none() {
-        state.grad_avg = Some(zeros());
+    optimizer_steps(&mut [Item { p, half: None, grad, state, step: *step, name: "optimizer_step" }])
+}
+
+/// Moves many parameters, on a GPU all of them in one launch.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) naming the parameter, when it, its gradient and its state differ in shape, dtype or
+/// device. Nothing has been moved then.
+pub fn optimizer_steps(items: &mut [Item<'_>]) -> Result<()> {
+    for item in items.iter_mut() {
+        prepare(item).map_err(|e| e.rather_on(item.name))?;
     }
-    if needs_v && state.sqr_avg.is_none() {
-        state.sqr_avg = Some(zeros());
+    let Some(device) = items.first().map(|item| item.p.device()) else { return Ok(()) };
+    match device {
+        Device::Cpu => {
+            for Item { p, grad, state, step, .. } in items {
+                for_float!(p.dtype(), T => {
+                    let m = state.grad_avg.as_mut().filter(|_| step.rule.needs().0).map(|t| t.cpu_mut());
+                    let v = state.sqr_avg.as_mut().filter(|_| step.rule.needs().1).map(|t| t.cpu_mut());
+                    cpu::step::<T>(p.cpu_mut(), grad.cpu(), m, v, state.step, step);
+                });
+            }
+            Ok(())
+        }
+        Device::Cuda(gpu) => cuda::steps(gpu, items),
     }
-    state.step += 1;
-    for other in [Some(grad), state.grad_avg.as_ref(), state.sqr_avg.as_ref()].into_iter().flatten() {
-        if other.shape() != p.shape() || other.dtype() != dtype {
-            let message = format!("parameter {dtype} {} and {} {}", p.shape(), other.dtype(), other.shape());
-            return Err(Error::shape("optimizer_step", message));
+}
+
+impl Rule {
+    /// Whether the rule keeps an average of the gradient, and one of its square.
+    fn needs(&self) -> (bool, bool) {
+        match *self {
+            Rule::Adam { .. } => (true, true),
+            Rule::Sgd { mom } => (mom != 0.0, false),
+            Rule::RmsProp { mom, .. } => (mom != 0.0, true),
         }
     }
-    let Device::Cpu = device;
-    for_float!(dtype, T => {
-        let m = state.grad_avg.as_mut().filter(|_| needs_m).map(|t| t.cpu_mut());
-        let v = state.sqr_avg.as_mut().filter(|_| needs_v).map(|t| t.cpu_mut());
-        cpu::step::<T>(p.cpu_mut(), grad.cpu(), m, v, state.step, step);
-    });
+}
+
+/// Checks the operands, makes the averages that are missing and counts the step.
+fn prepare(Item { p, half, grad, state, step, .. }: &mut Item<'_>) -> Result<()> {
+    let (dtype, device) = same_kind("optimizer_step", &[p, grad])?;
+    let (needs_m, needs_v) = step.rule.needs();
+    let zeros = || Tensor::zeros(p.shape(), dtype, device);
+    if needs_m && state.grad_avg.is_none() {
+        state.grad_avg = Some(zeros()?);
+    }
+    if needs_v && state.sqr_avg.is_none() {
+        state.sqr_avg = Some(zeros()?);
+    }
+    let averages = [state.grad_avg.as_ref(), state.sqr_avg.as_ref()];
+    for other in std::iter::once(*grad).chain(averages.into_iter().flatten()) {
+        if other.shape() != p.shape() || other.dtype() != dtype || other.device() != device {
+            let of = |t: &Tensor| format!("{} {} on {}", t.dtype(), t.shape(), t.device());
+            return Err(Error::shape("optimizer_step", format!("parameter {} and {}", of(p), of(other))));
+        }
+    }
+    if half.as_ref().is_some_and(|h| h.shape() != p.shape() || !h.dtype().is_half() || h.device() != device) {
+        return Err(Error::shape("optimizer_step", format!("parameter {} and a copy that isn't one", p.shape())));
+    }
+    state.step += 1;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The backward looks at `y` instead of `x`: `y > 0` exactly where `x > 0`, and `y` is kept by the next layer anyway.
 
 mod cpu;
+mod cuda;
 
 use crate::Result;
 use crate::autograd::{self, Backward};
@@ -15,9 +16,10 @@ use crate::tensor::{Tensor, for_float, same_kind};
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when `x` isn't a float tensor.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let (dtype, device) = same_kind("relu", &[x])?;
-    let mut y = Tensor::uninit(x.shape(), dtype, device);
+    let mut y = Tensor::uninit(x.shape(), dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(x.cpu(), y.cpu_mut())),
+        Device::Cuda(gpu) => cuda::forward(gpu, x, &mut y)?,
     }
     let saved = y.detach();
     Ok(autograd::record("relu", &[x], y, |_| ReluBackward { y: saved }))
@@ -29,8 +31,10 @@ struct ReluBackward {
 
 impl Backward for ReluBackward {
     fn backward(self: Box<Self>, mut dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let Device::Cpu = dy.device();
-        for_float!(dy.dtype(), T => cpu::backward::<T>(self.y.cpu(), dy.cpu_mut()));
+        match dy.device() {
+            Device::Cpu => for_float!(dy.dtype(), T => cpu::backward::<T>(self.y.cpu(), dy.cpu_mut())),
+            Device::Cuda(gpu) => cuda::backward(gpu, &self.y, &mut dy)?,
+        }
         Ok(vec![Some(dy)])
     }
 }

@@ -1,0 +1,83 @@
+// The linear layer y = x Wᵀ + b, and its gradients:
+//
+//     y[n, o]  = b[o] + sum over i of x[n, i] * W[o, i]
+//     dx[n, i] = sum over o of dy[n, o] * W[o, i]
+//     dW[o, i] = sum over n of dy[n, o] * x[n, i]         in f32, whatever x is: it goes to f32 masters
+//     db[o]    = sum over n of dy[n, o]                   likewise
+//
+// CPU reference: src/ops/linear/cpu.rs. Launched by src/ops/linear/cuda.rs.
+//
+// One version, the tiled product of tile.cuh with plain matrices as operands. The layers of a classifier's head are small
+// (64 x 512 x 1024): their time is latency.
+//
+// Try it: cargo test --test devices -- linear        Bench: cargo bench --bench ops -- linear
+
+#include "tile.cuh"
+
+// A row-major matrix as operand: rows are rows, k runs along them.
+template <typename T> struct Rows {
+    static constexpr bool ALONG_K = true;
+    const T* p;
+    i64 width;
+    using Row = const T*;
+    __device__ Row row(i64 i) const { return p + i * width; }
+    __device__ f32 at(Row r, i64 k) const { return to_f32(r[k]); }
+};
+// The same, transposed: its columns are the operand's rows.
+template <typename T> struct Columns {
+    static constexpr bool ALONG_K = false;
+    const T* p;
+    i64 width;
+    using Row = i64;
+    __device__ Row row(i64 i) const { return i; }
+    __device__ f32 at(Row i, i64 k) const { return to_f32(p[k * width + i]); }
+};
+
+// x [n, i], w [o, i], bias [o] or null -> y [n, o]
+template <typename T>
+__global__ void __launch_bounds__(tile::THREADS) linear_forward(const T* x, const T* w, const f32* bias, T* y, i64 n, i64 i, i64 o)
+{
+    tile::product(Rows<T>{x, i}, Rows<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, o, 0, i,
+                  [&](i64 row, i64 column, f32 sum) { y[row * o + column] = from_f32<T>(sum + (bias ? bias[column] : 0.0f)); });
+}
+KERNEL(linear_forward<f32>)
+KERNEL(linear_forward<f16>)
+KERNEL(linear_forward<bf16>)
+
+// dy [n, o], w [o, i] -> dx [n, i]
+template <typename T>
+__global__ void __launch_bounds__(tile::THREADS) linear_input_gradient(const T* dy, const T* w, T* dx, i64 n, i64 i, i64 o)
+{
+    tile::product(Rows<T>{dy, o}, Columns<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, i, 0, o,
+                  [&](i64 row, i64 column, f32 sum) { dx[row * i + column] = from_f32<T>(sum); });
+}
+KERNEL(linear_input_gradient<f32>)
+KERNEL(linear_input_gradient<f16>)
+KERNEL(linear_input_gradient<bf16>)
+
+// dy [n, o], x [n, i] -> dw [o, i]
+template <typename T>
+__global__ void __launch_bounds__(tile::THREADS) linear_weight_gradient(const T* dy, const T* x, f32* dw, i64 n, i64 i, i64 o)
+{
+    tile::product(Columns<T>{dy, o}, Columns<T>{x, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, o, i, 0, n,
+                  [&](i64 row, i64 column, f32 sum) { dw[row * i + column] = sum; });
+}
+KERNEL(linear_weight_gradient<f32>)
+KERNEL(linear_weight_gradient<f16>)
+KERNEL(linear_weight_gradient<bf16>)
+
+// dy [rows, o] -> db [o]; also the bias gradient of a convolution, whose rows are pixels. One block per column: the threads
+// stride through the rows, in the end their sums are added in order.
+template <typename T> __global__ void column_sums(const T* dy, f32* db, i64 rows, i64 o)
+{
+    __shared__ f64 scratch[WARP];
+    f64 sum = 0; // rows may be a million pixels
+    for (i64 row = threadIdx.x; row < rows; row += blockDim.x)
+        sum += to_f32(dy[row * o + blockIdx.x]);
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0)
+        db[blockIdx.x] = (f32)sum;
+}
+KERNEL(column_sums<f32>)
+KERNEL(column_sums<f16>)
+KERNEL(column_sums<bf16>)

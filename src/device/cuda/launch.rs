@@ -1,0 +1,113 @@
+//! How a kernel gets its parameters.
+//!
+//! A kernel's parameters are addresses, numbers and structs, all by value; [`Gpu::launch`] takes them as a tuple in the order of the
+//! `.cu` file. Structs are declared with [`geometry!`], which fixes their layout as C's and remembers it, so that a test can
+//! compare size and offsets with the kernel's side. The driver checks number and sizes where it can (the emulator does).
+
+use super::Gpu;
+use super::driver::{Address, Argument, Launch, Stream};
+use super::kernels::KernelId;
+use crate::Result;
+
+/// A value that a kernel takes as a parameter.
+///
+/// # Safety
+/// The type has C's layout and means the same on the device.
+pub unsafe trait Parameter: Copy {}
+
+macro_rules! parameter {
+    ($($t:ty),*) => { $(
+        // SAFETY: the same size and meaning in C.
+        unsafe impl Parameter for $t {}
+    )* };
+}
+parameter!(u8, u16, u32, i32, u64, i64, f32, f64, Address);
+
+/// A struct's layout, to be compared with the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its name, the same on both sides.
+    pub name: &'static str,
+    /// Bytes.
+    pub size: usize,
+    /// Alignment in bytes.
+    pub align: usize,
+    /// Its fields with their offsets.
+    pub fields: Vec<(&'static str, usize)>,
+}
+
+/// Declares a struct that goes to a kernel by value, the twin of a `LAYOUT(..)` line in the `.cu` file.
+macro_rules! geometry {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $t:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[repr(C)]
+        $vis struct $name {
+            $($(#[$fdoc])* pub $field: $t,)*
+        }
+
+        // SAFETY: `repr(C)` with plain fields; a test compares the layout with the kernel's.
+        unsafe impl $crate::device::cuda::launch::Parameter for $name {}
+
+        impl $name {
+            /// Size and offsets.
+            pub(crate) fn layout() -> $crate::device::cuda::launch::Layout {
+                $crate::device::cuda::launch::Layout {
+                    name: stringify!($name),
+                    size: size_of::<$name>(),
+                    align: align_of::<$name>(),
+                    fields: vec![$((stringify!($field), std::mem::offset_of!($name, $field))),*],
+                }
+            }
+        }
+    };
+}
+pub(crate) use geometry;
+
+/// A kernel's parameters: a tuple of [`Parameter`]s.
+pub trait Parameters {
+    /// Calls `f` with where each value lies.
+    fn with<R>(&self, f: impl FnOnce(&[Argument]) -> R) -> R;
+}
+
+macro_rules! parameters {
+    ($($t:ident $i:tt),+) => {
+        impl<$($t: Parameter),+> Parameters for ($($t,)+) {
+            fn with<R>(&self, f: impl FnOnce(&[Argument]) -> R) -> R {
+                f(&[$(Argument { at: std::ptr::from_ref(&self.$i).cast(), size: size_of::<$t>() }),+])
+            }
+        }
+    };
+}
+parameters!(A 0);
+parameters!(A 0, B 1);
+parameters!(A 0, B 1, C 2);
+parameters!(A 0, B 1, C 2, D 3);
+parameters!(A 0, B 1, C 2, D 3, E 4);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12);
+
+impl Gpu {
+    /// Starts a kernel on the compute stream. An empty grid is nothing to do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) naming the kernel, its geometry and the driver's word.
+    ///
+    /// # Safety
+    /// The parameters are the kernel's, in number, order and type, and each address leads to as much memory as the kernel uses.
+    pub(crate) unsafe fn launch(self, kernel: KernelId, launch: Launch, parameters: impl Parameters) -> Result<()> {
+        if launch.grid.contains(&0) || launch.block.contains(&0) {
+            return Ok(());
+        }
+        let function = self.function(kernel)?;
+        // SAFETY: the caller's promise; memory is given back in stream order, so it lives until the kernel is done.
+        let launched = parameters.with(|a| unsafe { self.driver().launch(Stream::Compute, function, &launch, a) });
+        launched.map_err(|f| self.failed(format!("kernel {} ({launch})", kernel.kernel().name), f))
+    }
+}

@@ -1,0 +1,181 @@
+//! Batch normalisation on a GPU: `kernels/batch_norm.cu`, which explains the passes.
+
+use crate::device::Device;
+use crate::device::cuda::driver::{Address, Launch, THREADS};
+use crate::device::cuda::{Gpu, geometry, kernel, per_float};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+
+/// Rows whose sums are taken in f32 before f64 takes over; `batch_norm.cu` says the same.
+const TILE_ROWS: usize = 128;
+
+geometry! {
+    /// What turns `x` into `z`: `[C]` f32 each.
+    pub(crate) struct Norm {
+        mean: Address,
+        invstd: Address,
+        weight: Address,
+        bias: Address,
+    }
+}
+
+/// The tensors behind a [`Norm`].
+#[derive(Clone, Copy)]
+pub(super) struct Affine<'a> {
+    pub mean: &'a Tensor,
+    pub invstd: &'a Tensor,
+    pub weight: &'a Tensor,
+    pub bias: &'a Tensor,
+}
+
+impl From<Affine<'_>> for Norm {
+    fn from(a: Affine<'_>) -> Norm {
+        Norm { mean: a.mean.address(), invstd: a.invstd.address(), weight: a.weight.address(), bias: a.bias.address() }
+    }
+}
+
+/// From what backward knows where the ReLU clipped; the numbers are the kernel's.
+#[derive(Clone, Copy)]
+pub(super) enum Mask<'a> {
+    None,
+    Output(&'a Tensor),
+    Input,
+}
+
+impl Mask<'_> {
+    fn number(self) -> i32 {
+        match self {
+            Mask::None => 0,
+            Mask::Output(_) => 1,
+            Mask::Input => 2,
+        }
+    }
+}
+
+/// Rows, channels, tiles of rows and blocks of channels of `x [.., C]`.
+struct Sizes {
+    n: usize,
+    m: i64,
+    c: i32,
+    tiles: usize,
+    channel_blocks: usize,
+}
+
+impl Sizes {
+    fn of(x: &Tensor) -> Result<Sizes> {
+        let c = x.shape().channels();
+        let m = x.numel() / c.max(1);
+        if c > i32::MAX as usize {
+            return Err(Error::shape("batch_norm", format!("{} has too many channels for a GPU's kernels", x.shape())));
+        }
+        let (tiles, channel_blocks) = (m.div_ceil(TILE_ROWS), c.div_ceil(32));
+        Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles, channel_blocks })
+    }
+
+    /// A block for each tile and 32 channels.
+    fn by_tile(&self) -> Launch {
+        let grid = [self.tiles as u32, self.channel_blocks as u32, 1];
+        Launch { grid, block: [THREADS, 1, 1], shared: 0 }
+    }
+
+    /// Sums of the tiles, two for each channel: `[tiles, 2, C]`.
+    fn partial(&self, gpu: Gpu) -> Result<Tensor> {
+        Tensor::uninit([self.tiles, 2, self.c as usize], DType::F32, Device::Cuda(gpu))
+    }
+}
+
+/// Mean and 1 / sqrt(var + eps) of a batch; moves the running statistics.
+pub(super) fn batch_statistics(
+    gpu: Gpu,
+    x: &Tensor,
+    (mean, invstd): (&mut Tensor, &mut Tensor),
+    (running_mean, running_var): (&mut Tensor, &mut Tensor),
+    eps: f64,
+    momentum: f64,
+) -> Result<()> {
+    let s = Sizes::of(x)?;
+    let mut partial = s.partial(gpu)?;
+    let arguments = (x.address(), partial.address_mut()?, s.m, s.c);
+    // SAFETY: x is [m, c] of the kernel's type, `partial` [tiles, 2, c] f32.
+    unsafe { gpu.launch(per_float!("batch_norm_tile_sums").of(x.dtype())?, s.by_tile(), arguments)? };
+    let out = (mean.address_mut()?, invstd.address_mut()?, running_mean.address_mut()?, running_var.address_mut()?);
+    let arguments = (partial.address(), s.tiles as i32, s.m, s.c, eps, momentum, out.0, out.1, out.2, out.3);
+    // SAFETY: `partial` as above, the four results are [c] f32.
+    unsafe { gpu.launch(kernel!("batch_norm_finish"), Launch::blocks(s.channel_blocks), arguments) }
+}
+
+/// 1 / sqrt(var + eps) of the running variance.
+pub(super) fn fixed_invstd(gpu: Gpu, running_var: &Tensor, eps: f64, invstd: &mut Tensor) -> Result<()> {
+    let c = invstd.numel();
+    let arguments = (running_var.address(), eps, invstd.address_mut()?, c as i64);
+    // SAFETY: both are [c] f32.
+    unsafe { gpu.launch(kernel!("batch_norm_fixed"), Launch::over(c), arguments) }
+}
+
+pub(super) fn normalize(
+    gpu: Gpu,
+    x: &Tensor,
+    a: Affine<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    y: &mut Tensor,
+) -> Result<()> {
+    let s = Sizes::of(x)?;
+    let residual = residual.map_or(Address::NULL, Tensor::address);
+    let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c, i32::from(relu));
+    // 16 bytes a thread where channels allow it.
+    let pack = 16 / x.dtype().size();
+    let threads = if (s.c as usize).is_multiple_of(pack) { s.n / pack } else { s.n };
+    // SAFETY: x, y and the residual (or none) have n numbers of the kernel's type, the statistics are [c] f32; memory is aligned to
+    // 256 bytes, so packs of 16 bytes are too.
+    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, Launch::over(threads), arguments) }
+}
+
+/// `dw` and `db`. With [`Mask::Output`] `dy` becomes `dz`.
+pub(super) fn reduce(
+    gpu: Gpu,
+    x: &Tensor,
+    dy: &mut Tensor,
+    a: Affine<'_>,
+    mask: Mask<'_>,
+    dw: &mut Tensor,
+    db: &mut Tensor,
+) -> Result<()> {
+    let s = Sizes::of(x)?;
+    let mut partial = s.partial(gpu)?;
+    let (d, y, dz) = match mask {
+        Mask::Output(y) => {
+            let d = dy.address_mut()?;
+            (d, y.address(), d)
+        }
+        _ => (dy.address(), Address::NULL, Address::NULL),
+    };
+    let arguments = (x.address(), d, y, Norm::from(a), dz, partial.address_mut()?, s.m, s.c, mask.number());
+    // SAFETY: x and dy (and y and dz where the mask is the output) are [m, c] of the kernel's type, `partial` is [tiles, 2, c] f32;
+    // the kernel allows dz in the place of dy.
+    unsafe { gpu.launch(per_float!("batch_norm_reduce").of(x.dtype())?, s.by_tile(), arguments)? };
+    let (dw, db) = (dw.address_mut()?, db.address_mut()?);
+    let arguments = (partial.address(), s.tiles as i32, s.c, a.invstd.address(), dw, db);
+    // SAFETY: `partial` as above, the others are [c] f32.
+    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), Launch::blocks(s.channel_blocks), arguments) }
+}
+
+/// `dx` from `dz`, or from `dy` with [`Mask::Input`]. Without a `dz` of its own, `dx` holds it at the start.
+pub(super) fn input_gradient(
+    gpu: Gpu,
+    x: &Tensor,
+    dz: Option<&Tensor>,
+    a: Affine<'_>,
+    mask: Mask<'_>,
+    sums: Option<(&Tensor, &Tensor)>,
+    dx: &mut Tensor,
+) -> Result<()> {
+    let s = Sizes::of(x)?;
+    let dx = dx.address_mut()?;
+    let dz = dz.map_or(dx, Tensor::address);
+    let (dw, db) = sums.map_or((Address::NULL, Address::NULL), |(dw, db)| (dw.address(), db.address()));
+    let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c, mask.number());
+    // SAFETY: x, dz and dx have n numbers of the kernel's type, dw and db (or none) are [c] f32; the kernel allows dx in the place
+    // of dz.
+    unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, Launch::over(s.n), arguments) }
+}

@@ -1,0 +1,34 @@
+//! The gradients' norm on a GPU: `kernels/gradient_norm.cu`.
+
+use super::GradientNorm;
+use crate::Result;
+use crate::device::Device;
+use crate::device::cuda::driver::{Address, Launch};
+use crate::device::cuda::{Gpu, geometry, kernel};
+use crate::ops::optimizer_step::cuda::{pieces, upload};
+use crate::tensor::{DType, Tensor};
+
+geometry! {
+    /// One of many gradients.
+    pub(crate) struct Gradient {
+        d: Address,
+    }
+}
+
+pub(super) fn gradient_norm(gpu: Gpu, gradients: &[&Tensor]) -> Result<GradientNorm> {
+    let device = Device::Cuda(gpu);
+    let pieces = pieces(gradients.iter().map(|d| d.numel()));
+    let n = pieces.len();
+    let table: Vec<Gradient> = gradients.iter().map(|d| Gradient { d: d.address() }).collect();
+    let (table, work) = (upload(gpu, &table)?, upload(gpu, &pieces)?);
+    let (squares, counts) = (gpu.allocate(n * 8)?, gpu.allocate(n * 8)?);
+    let arguments = (table.address(), work.address(), squares.address(), counts.address());
+    // SAFETY: every piece lies inside its gradient; there is an f64 and an i64 for each.
+    unsafe { gpu.launch(kernel!("gradient_norm_pieces"), Launch::blocks(n), arguments)? };
+    let mut norm = Tensor::uninit([], DType::F32, device)?;
+    let mut not_finite = Tensor::uninit([], DType::I64, device)?;
+    let arguments = (squares.address(), counts.address(), n as i64, norm.address_mut()?, not_finite.address_mut()?);
+    // SAFETY: as above; the results are one f32 and one i64; one block does it.
+    unsafe { gpu.launch(kernel!("gradient_norm_finish"), Launch::blocks(1), arguments)? };
+    Ok(GradientNorm { norm, not_finite })
+}

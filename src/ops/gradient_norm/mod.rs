@@ -1,0 +1,48 @@
+//! The norm of all gradients together, and whether one of them is not finite.
+//!
+//! ```text
+//! norm       = sqrt(sum over all numbers of all gradients of d²)
+//! not_finite = how many numbers are infinite or NaN
+//! ```
+//!
+//! Gradient clipping divides by the first, loss scaling looks at the second. Both stay on the gradients' device: whoever asks
+//! for the number waits for it, whoever hands it to the next kernel doesn't.
+
+mod cpu;
+pub(crate) mod cuda;
+
+use crate::device::Device;
+use crate::tensor::{Tensor, for_float, same_kind};
+use crate::{DType, Error, Result};
+
+/// What [`gradient_norm`] finds.
+#[derive(Clone, Debug)]
+pub struct GradientNorm {
+    /// The norm: a scalar of the gradients' dtype.
+    pub norm: Tensor,
+    /// How many numbers are infinite or NaN: an i64 scalar.
+    pub not_finite: Tensor,
+}
+
+/// Norm and health of `gradients`, taken as one long vector.
+///
+/// # Errors
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there are none, or dtypes or devices differ; on a GPU they are f32.
+pub fn gradient_norm(gradients: &[&Tensor]) -> Result<GradientNorm> {
+    if gradients.is_empty() {
+        return Err(Error::shape("gradient_norm", "there are no gradients"));
+    }
+    let (dtype, device) = same_kind("gradient_norm", gradients)?;
+    match device {
+        Device::Cpu => {
+            let (mut squares, mut bad) = (0.0, 0);
+            for d in gradients {
+                for_float!(dtype, T => cpu::add_to::<T>(d.cpu(), &mut squares, &mut bad));
+            }
+            let norm = Tensor::scalar(squares.sqrt(), dtype, device)?;
+            Ok(GradientNorm { norm, not_finite: Tensor::from_slice(&[bad], [], device)? })
+        }
+        Device::Cuda(gpu) if dtype == DType::F32 => cuda::gradient_norm(gpu, gradients),
+        Device::Cuda(_) => Err(Error::shape("gradient_norm", format!("gradients of parameters are f32, not {dtype}"))),
+    }
+}
