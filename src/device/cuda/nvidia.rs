@@ -16,7 +16,7 @@ mod library;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use library::{driver_version, libcuda_path};
+pub use library::{driver_version, libcuda_path};
 
 use super::driver::{Address, Argument, Description, Driver, Event, Failure, Function, Launch, Stream, Transfer};
 use super::kernels::{IMAGES, Image, KernelId, TABLE};
@@ -98,7 +98,8 @@ pub(crate) fn open(ordinal: usize) -> Result<Nvidia> {
             1 => "there is one GPU, cuda:0".to_owned(),
             n => format!("there are {n} GPUs, cuda:0 to cuda:{}", n - 1),
         };
-        let remedy = if count == 0 { "use --device cpu" } else { "choose one of them, or does CUDA_VISIBLE_DEVICES hide one?" };
+        let remedy =
+            if count == 0 { "use --device cpu" } else { "choose one of them, or does CUDA_VISIBLE_DEVICES hide one?" };
         return Err(device_error(message).on(label).remedy(remedy));
     }
     let failed = |f: Failure| device_error(format!("the GPU can't be used: {}", f.message)).on(&label);
@@ -278,7 +279,9 @@ impl Nvidia {
             }
         }
         Err(Failure::new(match refusals.is_empty() {
-            true => format!("no code of kernels/{file}.cu for this GPU was built in; run scripts/nvrtc.sh and build again"),
+            true => {
+                format!("no code of kernels/{file}.cu for this GPU was built in; run scripts/nvrtc.sh and build again")
+            }
             false => format!("the driver refuses kernels/{file}.cu: {}", refusals.join("; ")),
         }))
     }

@@ -58,7 +58,9 @@ fn look() -> Result<(), (String, &'static str)> {
             CUresult::CUDA_ERROR_STUB_LIBRARY => {
                 "that is the stand-in of a CUDA toolkit, for linking: take its folder out of LD_LIBRARY_PATH"
             }
-            CUresult::CUDA_ERROR_NO_DEVICE => "is there a GPU, and does CUDA_VISIBLE_DEVICES show it? Else use --device cpu",
+            CUresult::CUDA_ERROR_NO_DEVICE => {
+                "is there a GPU, and does CUDA_VISIBLE_DEVICES show it? Else use --device cpu"
+            }
             CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
                 "libcuda and the kernel's module have different versions: restart the machine, or install the driver again"
             }
@@ -91,7 +93,7 @@ fn address(name: &str) -> Option<usize> {
 }
 
 /// The library's path, once it is loaded: it tells a toolkit's stand-in from the driver.
-pub(crate) fn libcuda_path() -> Option<PathBuf> {
+pub fn libcuda_path() -> Option<PathBuf> {
     let address = address("cuInit")?;
     // `from-to permissions offset device inode path`, the addresses in hexadecimal.
     std::fs::read_to_string("/proc/self/maps").ok()?.lines().find_map(|line| {
@@ -102,7 +104,7 @@ pub(crate) fn libcuda_path() -> Option<PathBuf> {
 }
 
 /// The version of the driver, as its users know it, and the CUDA version that it knows: `575.57.08, CUDA 12.9`.
-pub(crate) fn driver_version() -> Option<String> {
+pub fn driver_version() -> Option<String> {
     ready().ok()?;
     let cuda = format!("CUDA {}", shown(cuda_version()));
     let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
@@ -159,7 +161,9 @@ pub(super) fn text(code: CUresult) -> String {
         701 => "a kernel needs more registers or shared memory than there are",
         702 => "a kernel ran for too long; the device answers nothing more in this process",
         710 => "an assertion in a kernel failed; the device answers nothing more in this process",
-        715 => "a kernel met an instruction that this GPU doesn't have; the device answers nothing more in this process",
+        715 => {
+            "a kernel met an instruction that this GPU doesn't have; the device answers nothing more in this process"
+        }
         716 => "a kernel used a misaligned address; the device answers nothing more in this process",
         717 | 718 => "a kernel went astray; the device answers nothing more in this process",
         719 => "a kernel failed; the device answers nothing more in this process",
