@@ -122,13 +122,14 @@ struct Norm { // [c] each
 };
 LAYOUT(Norm, mean, invstd, weight, bias)
 
-// y = x normalised, plus the residual (or null), clipped if `relu`. Channels are the last axis: element i has channel i % c.
-template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, i32 c, i32 relu)
+// y = x normalised, plus the residual (or null), clipped if `relu`. Channels are the last axis: element i has channel i % c. There
+// are fewer than 2^32 elements: a 64-bit division takes many times as long, and registers.
+template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
     constexpr i32 N = Pack<T>::N;
     if (c % N == 0) { // 16 bytes at a time: all of one pack's channels lie side by side
         for (i64 i = first() * N; i < n; i += step() * N) {
-            const i32 channel = i % c;
+            const i32 channel = (u32)i % c;
             f32 v[N], r[N] = {};
             load_pack(x + i, v);
             if (residual)
@@ -144,7 +145,7 @@ template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(co
         return;
     }
     for (i64 i = first(); i < n; i += step()) {
-        const i32 ch = i % c;
+        const i32 ch = (u32)i % c;
         f32 v = normalized(to_f32(x[i]), norm.mean[ch], norm.weight[ch] * norm.invstd[ch], norm.bias[ch]);
         if (residual)
             v += to_f32(residual[i]);
@@ -203,17 +204,17 @@ KERNEL(batch_norm_reduce_finish)
 // dx from dz; with MASK_INPUT from dy. dx may take the place of dz. In evaluation dw and db are null.
 template <typename T>
 __global__ void __launch_bounds__(256) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
-                                                                i64 n, i32 c, i32 mask)
+                                                                i64 n, u32 c, i32 mask)
 {
-    const f32 m = (f32)(n / c);
+    const f32 share = 1 / (f32)((u32)n / c); // 1 / M
     for (i64 i = first(); i < n; i += step()) {
-        const i32 ch = i % c;
+        const i32 ch = (u32)i % c;
         const f32 scale = norm.weight[ch] * norm.invstd[ch], v = to_f32(x[i]), centred = v - norm.mean[ch];
         f32 d = to_f32(dz[i]);
         if (mask == MASK_INPUT && !(normalized(v, norm.mean[ch], scale, norm.bias[ch]) > 0))
             d = 0;
         if (dw)
-            d -= db[ch] / m + centred * (norm.invstd[ch] * dw[ch] / m);
+            d -= (db[ch] + centred * norm.invstd[ch] * dw[ch]) * share;
         dx[i] = from_f32<T>(scale * d);
     }
 }

@@ -35,7 +35,7 @@ extern "C" void emu_start() asm("emu_start");
 extern "C" [[noreturn]] void emu_fiber_main() asm("emu_fiber_main");
 
 #if defined(__x86_64__)
-const size_t FRAME = 8; // words that a new stack starts with
+const size_t FRAME = 9; // words that a new stack starts with
 asm(R"(
 .text
 .globl emu_switch
@@ -63,7 +63,7 @@ emu_start:
 )");
 static void* first_frame(u8* top)
 {
-    // Six registers, the return address, and a word that makes the stack 16-aligned where `emu_start` begins.
+    // Six registers, the return address, and two words: the stack is 16-aligned where `emu_start` begins.
     void** sp = (void**)top - FRAME;
     for (size_t i = 0; i < FRAME; i++)
         sp[i] = nullptr;
@@ -207,22 +207,16 @@ Finding emu_finding(const Worker& w, const Fiber& f, FindingKind kind, void* pc)
 // ---------------------------------------------------------------------------------------------- the scheduler
 static void set_ready(Worker& w, const Fiber& f) { w.ready[f.position / 64] |= 1ull << f.position % 64; }
 
-// The next fiber that may run, after the present one in the order; it leaves the set.
+// The first fiber in the order that may run; it leaves the set. So the first warp runs as far ahead of the others as barriers
+// let it, which shows more than if all advanced in step: of a GEMM without its second barrier, step by step hides everything.
 static Fiber* pick(Worker& w)
 {
-    const u32 start = (u32)(w.cursor + 1);
-    u32 word = start / 64;
-    u64 bits = word < w.words ? w.ready[word] & (~0ull << start % 64) : 0;
-    for (u32 i = 0; i <= w.words; i++) {
-        if (bits) {
+    for (u32 word = 0; word < w.words; word++)
+        if (const u64 bits = w.ready[word]) {
             const u32 position = word * 64 + (u32)__builtin_ctzll(bits);
-            w.ready[word] &= ~(1ull << position % 64);
-            w.cursor = (i32)position;
+            w.ready[word] &= bits - 1;
             return &w.fibers[w.order[position]];
         }
-        word = word + 1 < w.words ? word + 1 : 0;
-        bits = w.ready[word];
-    }
     return nullptr;
 }
 
@@ -288,7 +282,6 @@ static void release_barrier(Worker& w)
         shuffle_order(w);
     for (u32 i = 0; i < w.words; i++)
         w.ready[i] = w.living[i];
-    w.cursor = -1;
     for (u32 i = 0; i < w.warp_count; i++)
         w.warps[i].at_barrier = nullptr;
     if (w.checker)
@@ -502,8 +495,11 @@ static void complete(Worker& w, Warp& p, const Fiber& f, u32 lanes)
     case LDMATRIX:
     case LDMATRIX_TRANS:
         if (w.checker)
-            for (u32 l = 0; l < WARP; l++)
-                emu_checker_access(*w.checker, w, *p.lanes[l], ((LdmatrixSlot*)p.lanes[l]->slot)->row, 16, READ, p.lanes[l]->pc);
+            for (u32 l = 0; l < WARP; l++) {
+                Fiber& o = *p.lanes[l];
+                if (!emu_checker_access(*w.checker, w, o, ((LdmatrixSlot*)o.slot)->row, 16, READ, o.pc))
+                    emu_abort(w);
+            }
         finish_ldmatrix(p, f.op == LDMATRIX_TRANS);
         break;
     case MMA_BF16:
@@ -598,14 +594,13 @@ uint32_t emu_reduce(uint32_t mask, uint32_t value, uint32_t mode, int is_signed)
     return s.out;
 }
 
-static void misaligned(const void* at, Access access, void* pc)
+static void misaligned(const void* at, u32 size, Access access, void* pc)
 {
     Worker& w = *emu_worker;
     Finding r = emu_finding(w, *w.self, MISALIGNED, pc);
     r.access = access;
-    r.size = 16;
+    r.size = size;
     r.address = (u64)at;
-    r.offset = (i64)((u64)at % 16);
     emu_report(*w.launch, r);
     emu_abort(w);
 }
@@ -614,7 +609,7 @@ void emu_ldmatrix_x4(uint32_t* r, const void* row, int transposed, int line)
 {
     LdmatrixSlot s = {r, (const u8*)row};
     if ((u64)row % 16)
-        misaligned(row, READ, HERE);
+        misaligned(row, 16, READ, HERE);
     collective(transposed ? LDMATRIX_TRANS : LDMATRIX, ALL, &s, line, HERE);
 }
 void emu_mma_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int is_bf16, int line)
@@ -636,18 +631,19 @@ void emu_cp_async16(void* shared, const void* global, uint32_t valid)
     Fiber& f = *w.self;
     void* pc = HERE;
     if ((u64)shared % 16)
-        misaligned(shared, COPY, pc);
+        misaligned(shared, 16, COPY, pc);
     if ((u64)global % 16)
-        misaligned(global, READ, pc);
+        misaligned(global, 16, READ, pc);
     if (valid > 16)
         valid = 16;
     w.copies++;
-    const Copy copy = {(u8*)shared, (const u8*)global, valid, f.committed, pc};
     if (w.checker) {
-        if (valid)
-            emu_checker_access(*w.checker, w, f, global, valid, READ, pc);
-        emu_checker_access(*w.checker, w, f, shared, 16, COPY, pc);
+        if (valid && !emu_checker_access(*w.checker, w, f, global, valid, READ, pc))
+            valid = 0;
+        if (!emu_checker_access(*w.checker, w, f, shared, 16, COPY, pc))
+            emu_abort(w);
     }
+    const Copy copy = {(u8*)shared, (const u8*)global, valid, f.committed, pc};
     if (w.keeps_copies)
         f.copies.push_back(copy);
     if (w.late)
@@ -679,8 +675,10 @@ void emu_cp_async_wait(uint32_t groups_left)
 static void atomic_access(void* p, u32 size, void* pc)
 {
     Worker& w = *emu_worker;
-    if (w.checker)
-        emu_checker_access(*w.checker, w, *w.self, p, size, ATOMIC, pc);
+    if ((u64)p % size)
+        misaligned(p, size, ATOMIC, pc);
+    if (w.checker && !emu_checker_access(*w.checker, w, *w.self, p, size, ATOMIC, pc))
+        emu_abort(w);
 }
 
 } // extern "C"
@@ -813,7 +811,6 @@ static void run_block(Worker& w, u64 index)
     w.arrived = w.arrived_true = 0;
     w.block_count++;
     w.thread_count += w.threads;
-    w.stamped_blocks++;
     for (u32 i = 0; i < w.threads; i++) {
         Fiber& f = w.fibers[i];
         f.fresh = true;
@@ -835,7 +832,6 @@ static void run_block(Worker& w, u64 index)
         const u32 rest = w.threads - i * 64;
         w.ready[i] = w.living[i] = rest >= 64 ? ~0ull : (1ull << rest) - 1;
     }
-    w.cursor = -1;
     memset(w.shared, 0xff, wish.shared);
     for (u64 i = 0; i < wish.array_count; i++)
         memset(emu_tls_base() + wish.arrays[i].base, 0xff, wish.arrays[i].size);

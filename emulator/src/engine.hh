@@ -127,7 +127,6 @@ struct Worker {
     u32 threads, warp_count;
     u32 alive, arrived, arrived_true;
     int barrier_count_result;
-    i32 cursor; // position of the fiber that runs
     u32 words;
     u64 ready[MAX_THREADS / 64], living[MAX_THREADS / 64]; // by position
     u16 order[MAX_THREADS];                                // position -> thread
@@ -139,7 +138,6 @@ struct Worker {
     u8* stacks;
     size_t stacks_size;
     u32 protected_stacks;
-    u64 stamped_blocks; // blocks run by this worker ever
     Checker* checker;
     u64 barriers, collectives, copies, mma, thread_count, block_count, shared_used;
     Fiber fibers[MAX_THREADS];
@@ -176,5 +174,6 @@ void emu_checker_free(Checker* c, EmuReport& report);
 void emu_checker_block(Checker& c, Worker& w);
 void emu_checker_barrier(Checker& c, Worker& w);
 void emu_checker_warp(Checker& c, Worker& w, Warp& p, u32 lanes);
-void emu_checker_access(Checker& c, Worker& w, Fiber& f, const void* at, u64 size, Access access, void* pc);
+// False: the access would do harm.
+bool emu_checker_access(Checker& c, Worker& w, Fiber& f, const void* at, u64 size, Access access, void* pc);
 void emu_checker_copied(Checker& c, Worker& w, Fiber& f, const Copy& copy);

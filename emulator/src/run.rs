@@ -282,8 +282,10 @@ pub unsafe fn launch(
     }
     let (places, times) = (report.findings.len(), report.findings.iter().map(|f| f.count).sum::<u64>());
     let message = format!(
-        "{} ({grid:?} blocks of {block:?} threads, {shared} bytes shared, {options:?}): {times} faults at {places} places",
-        kernel.name
+        "{} ({grid:?} blocks of {block:?} threads, {shared} bytes shared, {options:?}): {times} fault{} at {places} place{}",
+        kernel.name,
+        if times == 1 { "" } else { "s" },
+        if places == 1 { "" } else { "s" }
     );
     Err(Failure { message, report: Box::new(report) })
 }

@@ -65,8 +65,8 @@ impl Sizes {
     fn of(x: &Tensor) -> Result<Sizes> {
         let c = x.shape().channels();
         let m = x.numel() / c.max(1);
-        if c > i32::MAX as usize {
-            return Err(Error::shape("batch_norm", format!("{} has too many channels for a GPU's kernels", x.shape())));
+        if x.numel() > u32::MAX as usize || c > i32::MAX as usize {
+            return Err(Error::shape("batch_norm", format!("{} is too large for a GPU's kernels", x.shape())));
         }
         let (tiles, channel_blocks) = (m.div_ceil(TILE_ROWS), c.div_ceil(32));
         Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles, channel_blocks })
@@ -122,7 +122,7 @@ pub(super) fn normalize(
 ) -> Result<()> {
     let s = Sizes::of(x)?;
     let residual = residual.map_or(Address::NULL, Tensor::address);
-    let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c, i32::from(relu));
+    let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c as u32, i32::from(relu));
     // 16 bytes a thread where channels allow it.
     let pack = 16 / x.dtype().size();
     let threads = if (s.c as usize).is_multiple_of(pack) { s.n / pack } else { s.n };
@@ -174,7 +174,7 @@ pub(super) fn input_gradient(
     let dx = dx.address_mut()?;
     let dz = dz.map_or(dx, Tensor::address);
     let (dw, db) = sums.map_or((Address::NULL, Address::NULL), |(dw, db)| (dw.address(), db.address()));
-    let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c, mask.number());
+    let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c as u32, mask.number());
     // SAFETY: x, dz and dx have n numbers of the kernel's type, dw and db (or none) are [c] f32; the kernel allows dx in the place
     // of dz.
     unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, Launch::over(s.n), arguments) }

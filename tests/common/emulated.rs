@@ -1,0 +1,170 @@
+//! The emulator as a device of the crate: the second thing behind the `Driver` trait.
+//!
+//! Memory is host memory that the emulator watches; streams need no order, because everything is done when the call returns.
+
+use onecycle_emulator::{Copies, Kernel, Memory, Options, Order};
+use onecycle::device::cuda::Gpu;
+use onecycle::device::cuda::driver::{
+    Address, Argument, Description, Driver, Event, Failure, Function, Launch, Stream, Transfer,
+};
+use onecycle::device::cuda::kernels::KernelId;
+use onecycle::Device;
+use std::ffi::c_void;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// How the emulator runs: order of threads, when asynchronous copies arrive, checker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Threads in order, copies at once, every access checked.
+    Checked,
+    /// Threads in a shuffled order, copies as late as allowed, every access checked.
+    ShuffledLate,
+    /// Threads backwards, copies as late as allowed, unchecked: the fastest of the strict ones.
+    ReverseLate,
+    /// Threads in order, copies at once, unchecked.
+    Plain,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 4] = [Mode::Checked, Mode::ShuffledLate, Mode::ReverseLate, Mode::Plain];
+
+    fn options(self) -> Options {
+        let (order, copies, check) = match self {
+            Mode::Checked => (Order::Forward, Copies::Early, true),
+            Mode::ShuffledLate => (Order::Shuffled(7), Copies::Late, true),
+            Mode::ReverseLate => (Order::Reverse, Copies::Late, false),
+            Mode::Plain => (Order::Forward, Copies::Early, false),
+        };
+        Options { order, copies, check }
+    }
+}
+
+/// The emulated device in a mode; `None` where the emulator was not compiled, which is said once.
+pub fn device(mode: Mode) -> Option<Device> {
+    static DEVICES: [OnceLock<Device>; 4] = [const { OnceLock::new() }; 4];
+    static SAID: OnceLock<()> = OnceLock::new();
+    if !onecycle_emulator::available() {
+        SAID.get_or_init(|| super::skip(format_args!("the emulator needs a C++ compiler, and none was found")));
+        return None;
+    }
+    let place = Mode::ALL.iter().position(|m| *m == mode).unwrap();
+    Some(*DEVICES[place].get_or_init(|| Device::Cuda(Gpu::with_driver(Box::new(Emulated::new(mode))))))
+}
+
+struct Emulated {
+    description: Description,
+    options: Options,
+    memory: Memory,
+    kernels: Mutex<Vec<Kernel>>,
+    events: AtomicU64,
+}
+
+impl Emulated {
+    fn new(mode: Mode) -> Emulated {
+        let description = Description {
+            name: "emulator".into(),
+            capability: (9, 0),
+            driver: env!("CARGO_PKG_VERSION").into(),
+            caches: false,
+            label: format!("emulator ({mode:?})"),
+        };
+        let (memory, kernels, events) = (Memory::new(), Mutex::default(), AtomicU64::new(1));
+        Emulated { description, options: mode.options(), memory, kernels, events }
+    }
+}
+
+impl fmt::Debug for Emulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.description.label)
+    }
+}
+
+fn failed(e: impl fmt::Display) -> Failure {
+    Failure::new(e.to_string())
+}
+
+impl Driver for Emulated {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn memory(&self) -> Result<(usize, usize), Failure> {
+        const ALL: usize = 16 << 30;
+        Ok((ALL - self.memory.in_use().min(ALL), ALL))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, Failure> {
+        self.memory.allocate(bytes).map(Address).map_err(failed)
+    }
+
+    unsafe fn free(&self, at: Address, _bytes: usize) {
+        self.memory.free(at.0).expect("the crate frees what it has allocated, once");
+    }
+
+    fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, Failure> {
+        Ok(NonNull::from(Box::leak(vec![0xffu8; bytes].into_boxed_slice())).cast())
+    }
+
+    unsafe fn free_pinned(&self, at: NonNull<u8>, bytes: usize) {
+        // SAFETY: `allocate_pinned` made it from a box of this size.
+        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(at.as_ptr(), bytes)) });
+    }
+
+    unsafe fn copy(&self, _: Stream, transfer: Transfer, bytes: usize) -> Result<(), Failure> {
+        match transfer {
+            // SAFETY: the caller says that the host memory has this size.
+            Transfer::Up(from, to) => self.memory.write(to.0, unsafe { std::slice::from_raw_parts(from, bytes) }),
+            // SAFETY: as above.
+            Transfer::Down(from, to) => self.memory.read(from.0, unsafe { std::slice::from_raw_parts_mut(to, bytes) }),
+            Transfer::Across(from, to) => self.memory.copy(from.0, to.0, bytes),
+        }
+        .map_err(failed)
+    }
+
+    unsafe fn fill(&self, _: Stream, at: Address, value: u8, bytes: usize) -> Result<(), Failure> {
+        self.memory.fill(at.0, value, bytes).map_err(failed)
+    }
+
+    fn function(&self, kernel: KernelId) -> Result<Function, Failure> {
+        let name = kernel.kernel().name;
+        let kernel = onecycle_emulator::kernel(name).ok_or_else(|| failed(format!("the emulator has no kernel {name}")))?;
+        let mut kernels = self.kernels.lock().unwrap();
+        kernels.push(kernel);
+        Ok(Function(kernels.len() as u64 - 1))
+    }
+
+    unsafe fn launch(&self, _: Stream, f: Function, launch: &Launch, arguments: &[Argument]) -> Result<(), Failure> {
+        let kernel = self.kernels.lock().unwrap()[f.0 as usize];
+        let arguments: Vec<(*const c_void, usize)> = arguments.iter().map(|a| (a.at, a.size)).collect();
+        // SAFETY: the emulator compares number and sizes of the arguments and checks every address that the kernel uses.
+        let ran = unsafe {
+            onecycle_emulator::launch(&self.memory, kernel, launch.grid, launch.block, launch.shared, &arguments, &self.options)
+        };
+        ran.map(|_| ()).map_err(failed)
+    }
+
+    fn event(&self) -> Result<Event, Failure> {
+        Ok(Event(self.events.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn record(&self, _: Event, _: Stream) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn wait(&self, _: Stream, _: Event) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn synchronize(&self, _: Event) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn is_done(&self, _: Event) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn destroy(&self, _: Event) {}
+}

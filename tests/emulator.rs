@@ -1,0 +1,486 @@
+//! Every operation on every device and in every number type, against the processor in f64.
+//!
+//! One body per operation ([`CASES`]). It runs first on the processor in f64, on inputs that were rounded to the type under test,
+//! and that is the reference; then on each device. A device here is the emulator (the CUDA kernels themselves, run on the
+//! processor and checked for races, bounds and reads of what nobody wrote) and every GPU of the machine. Sizes are ragged on
+//! purpose: no multiple of a tile, one pixel, one picture, odd channels.
+//!
+//! The name of a case may follow on the command line: `cargo test --test emulator -- conv`.
+
+mod common;
+
+use common::emulated::{self, Mode};
+use onecycle::autograd::{GradSlot, backward_with};
+use onecycle::ops::augment::{self, Augment, Light, Padding, Pass, Sample, Window};
+use onecycle::ops::batch_norm::BatchNorm;
+use onecycle::ops::conv2d::ladder::{self, Rung};
+use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
+use onecycle::rng::{Purpose, Rng};
+use onecycle::tensor::Shape;
+use onecycle::{DType, Device, Result, Tensor, ops};
+use std::sync::Arc;
+
+/// A run of a case: where, in which type, and what came out.
+struct Run {
+    device: Device,
+    dtype: DType,
+    /// Inputs are rounded to this type, so that the reference sees the same numbers.
+    rounded_to: DType,
+    drawn: u64,
+    leaves: Vec<(String, Arc<GradSlot>)>,
+    made: Vec<(String, Vec<f64>)>,
+}
+
+impl Run {
+    fn new(device: Device, dtype: DType, rounded_to: DType) -> Run {
+        Run { device, dtype, rounded_to, drawn: 0, leaves: Vec::new(), made: Vec::new() }
+    }
+
+    /// Numbers in -1..1, none near 0 or near another of the same tensor: kinks and ties would be decided by rounding.
+    fn numbers(&mut self, n: usize) -> Vec<f64> {
+        self.drawn += 1;
+        let mut rng = Rng::at(self.drawn, Purpose::Init, 0, n as u64);
+        let order = rng.permutation(n);
+        let place = |i: usize| (order[i] as f64 + 0.5) / n as f64 * 2.0 - 1.0;
+        (0..n).map(|i| place(i) + 0.05 * place(i).signum()).collect()
+    }
+
+    fn tensor(&mut self, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        let shape = shape.into();
+        let values = self.numbers(shape.numel());
+        // Numbers that half precision holds exactly, for masters too: the reference then starts from the same.
+        let exact = Tensor::from_slice(&values, shape, Device::Cpu).unwrap().cast(self.rounded_to).unwrap();
+        exact.cast(dtype).unwrap().to(self.device).unwrap()
+    }
+
+    fn leaf_of(&mut self, name: &str, value: Tensor) -> Tensor {
+        let slot = GradSlot::new();
+        let leaf = slot.leaf(&value);
+        self.leaves.push((name.into(), slot));
+        leaf
+    }
+
+    /// An activation that wants a gradient.
+    fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        let t = self.tensor(shape, self.dtype);
+        self.leaf_of(name, t)
+    }
+
+    /// A parameter that is f32 beside half precision.
+    fn master(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        let t = self.tensor(shape, self.dtype.master());
+        self.leaf_of(name, t)
+    }
+
+    fn keep(&mut self, name: &str, t: &Tensor) {
+        self.made.push((name.into(), t.to_f64_vec().unwrap()));
+    }
+
+    /// Keeps `y`, sends a gradient back from it and keeps what arrives at the leaves.
+    fn backward(&mut self, y: &Tensor) {
+        self.keep("y", y);
+        let dy = self.tensor(y.shape(), y.dtype());
+        backward_with(y, dy).unwrap();
+        for (name, slot) in std::mem::take(&mut self.leaves) {
+            let grad = slot.take().unwrap_or_else(|| panic!("{name} got no gradient"));
+            self.made.push((format!("d{name}"), grad.to_f64_vec().unwrap()));
+        }
+    }
+}
+
+type Body = fn(&mut Run) -> Result<()>;
+
+const CASES: &[(&str, Body)] = &[
+    ("add", |r| {
+        for shape in [vec![2, 3, 5, 7], vec![1, 1], vec![1, 1, 1, 1031]] {
+            let (a, b) = (r.input("a", shape.clone()), r.input("b", shape));
+            let y = ops::add(&a, &b)?;
+            r.backward(&y);
+        }
+        let a = r.input("twice", [3, 5]);
+        let y = ops::add(&a, &a)?;
+        r.backward(&y);
+        Ok(())
+    }),
+    ("relu", |r| {
+        for shape in [vec![2, 3, 5, 7], vec![1, 1], vec![1, 1000]] {
+            let x = r.input("x", shape);
+            let y = ops::relu(&x)?;
+            r.backward(&y);
+        }
+        Ok(())
+    }),
+    ("linear", |r| {
+        for (n, i, o) in [(3, 4, 5), (1, 1, 1), (65, 67, 70), (2, 130, 3), (17, 1, 129)] {
+            for bias in [false, true] {
+                let (x, w) = (r.input("x", [n, i]), r.input("w", [o, i]));
+                let b = bias.then(|| r.master("b", [o]));
+                let y = ops::linear(&x, &w, b.as_ref())?;
+                r.backward(&y);
+            }
+        }
+        Ok(())
+    }),
+    ("conv2d", |r| {
+        for (x, w, stride, padding) in CONVOLUTIONS {
+            for bias in [false, true] {
+                let (x, w) = (r.input("x", x), r.input("w", w));
+                let b = bias.then(|| r.master("b", [w.shape()[0]]));
+                let y = ops::conv2d(&x, &w, b.as_ref(), stride, padding)?;
+                r.backward(&y);
+            }
+        }
+        Ok(())
+    }),
+    ("batch_norm", |r| {
+        for shape in [vec![3, 5, 7, 8], vec![4, 1, 1, 1], vec![5, 33], vec![2, 13, 11, 17], vec![2, 1, 1, 3], vec![259, 40]] {
+            for mode in 0..8 {
+                let (training, residual, relu) = (mode & 1 != 0, mode & 2 != 0, mode & 4 != 0);
+                let c = [shape[shape.len() - 1]];
+                let x = r.input("x", shape.clone());
+                let (weight, bias) = (r.master("weight", c), r.master("bias", c));
+                let residual = residual.then(|| r.input("residual", shape.clone()));
+                let mut mean = r.tensor(c, r.dtype.master());
+                let mut var = Tensor::full(0.75, c, r.dtype.master(), r.device)?;
+                let y = ops::batch_norm(
+                    &x,
+                    BatchNorm {
+                        weight: &weight,
+                        bias: &bias,
+                        running_mean: &mut mean,
+                        running_var: &mut var,
+                        eps: 1e-5,
+                        momentum: 0.1,
+                        training,
+                        residual: residual.as_ref(),
+                        relu,
+                    },
+                )?;
+                r.backward(&y);
+                r.keep("running_mean", &mean);
+                r.keep("running_var", &var);
+            }
+        }
+        Ok(())
+    }),
+    ("max_pool", |r| {
+        for (shape, window, stride, padding) in
+            [([2, 9, 8, 3], 3, 2, 1), ([1, 4, 5, 2], 2, 2, 0), ([1, 5, 5, 1], 3, 1, 1), ([1, 1, 1, 4], 1, 1, 0), ([3, 7, 4, 33], 3, 4, 1)]
+        {
+            let x = r.input("x", shape);
+            let y = ops::max_pool(&x, window, stride, padding)?;
+            r.backward(&y);
+        }
+        Ok(())
+    }),
+    ("concat_pool", |r| {
+        for shape in [[2, 3, 4, 5], [1, 1, 1, 3], [3, 7, 7, 33]] {
+            let x = r.input("x", shape);
+            let y = ops::concat_pool(&x)?;
+            r.backward(&y);
+        }
+        Ok(())
+    }),
+    ("flatten", |r| {
+        let x = r.input("x", [2, 3, 2, 4]);
+        let y = ops::flatten(&x)?;
+        r.backward(&y);
+        Ok(())
+    }),
+    ("cross_entropy", |r| {
+        for (rows, classes) in [(5, 4), (1, 2), (67, 37), (3, 131)] {
+            let weights: Vec<f64> = (0..classes).map(|c| 0.25 + c as f64 / classes as f64).collect();
+            let options = [
+                CrossEntropy::default(),
+                CrossEntropy { label_smoothing: 0.1, ..Default::default() },
+                CrossEntropy { class_weights: Some(weights), ignore_index: 1, label_smoothing: 0.05 },
+            ];
+            let targets: Vec<i64> = (0..rows).map(|i| (i * 7 % classes) as i64).collect();
+            let targets = Tensor::from_slice(&targets, [rows], r.device)?;
+            for o in options {
+                let logits = r.input("logits", [rows, classes]);
+                let loss = ops::cross_entropy(&logits, &targets, &o)?;
+                r.backward(&loss);
+            }
+            let logits = r.tensor([rows, classes], r.dtype);
+            let (probabilities, right) = (ops::softmax(&logits)?, ops::count_correct(&logits, &targets)?);
+            r.keep("softmax", &probabilities);
+            r.keep("correct", &right);
+        }
+        Ok(())
+    }),
+    ("dropout", |r| {
+        for shape in [vec![4, 6], vec![1, 1], vec![3, 1001]] {
+            let x = r.input("x", shape.clone());
+            let y = ops::dropout(&x, 0.3, 1 << 40, 2, 3)?;
+            r.backward(&y);
+            let x = r.input("x", shape);
+            let mask: Vec<u8> = (0..x.numel()).map(|i| u8::from(i % 3 != 0)).collect();
+            let y = ops::dropout::dropout_with(&x, 0.5, &Tensor::from_slice(&mask, x.shape(), r.device)?)?;
+            r.backward(&y);
+        }
+        Ok(())
+    }),
+    ("augment", |r| {
+        let (n, h, w) = (3, 21, 26);
+        let bytes: Vec<u8> = (0..n * h * w * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let bytes = Tensor::from_slice(&bytes, [n, h, w, 3], r.device)?;
+        for plan in augmentations(n, (h, w)) {
+            let y = ops::augment(&bytes, &plan, r.dtype)?;
+            r.keep("y", &y);
+        }
+        Ok(())
+    }),
+    ("optimizer", |r| {
+        let adam = Rule::Adam { mom: 0.9, sqr_mom: 0.99, eps: 1e-5 };
+        let rules = [
+            adam,
+            Rule::Sgd { mom: 0.0 },
+            Rule::Sgd { mom: 0.9 },
+            Rule::RmsProp { mom: 0.0, sqr_mom: 0.99, eps: 1e-8 },
+            Rule::RmsProp { mom: 0.5, sqr_mom: 0.9, eps: 1e-3 },
+        ];
+        for rule in rules {
+            for decoupled in [true, false] {
+                // Parameters are masters, and their copies follow where there are some.
+                let kind = r.dtype.master();
+                let sizes = [1, 7, 70_001];
+                let mut p: Vec<Tensor> = sizes.iter().map(|&n| r.tensor([n], kind)).collect();
+                let copy = |t: &Tensor| r.dtype.is_half().then(|| t.cast(r.dtype).unwrap());
+                let mut halves: Vec<Option<Tensor>> = p.iter().map(copy).collect();
+                let mut states = vec![State::default(); sizes.len()];
+                for _ in 0..2 {
+                    let grads: Vec<Tensor> = sizes.iter().map(|&n| r.tensor([n], kind)).collect();
+                    let step = Step { rule, lr: 0.01, wd: 0.1, decoupled };
+                    let mut items = Vec::new();
+                    for (((p, half), grad), state) in p.iter_mut().zip(&mut halves).zip(&grads).zip(&mut states) {
+                        items.push(Item { p, half: half.as_mut(), grad, state, step, name: "p" });
+                    }
+                    optimizer_steps(&mut items)?;
+                }
+                for (p, half) in p.iter().zip(&halves) {
+                    r.keep("p", p);
+                    if let Some(half) = half {
+                        assert_eq!(half.to_f64_vec()?, p.cast(half.dtype())?.to_f64_vec()?, "the copy follows the master");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }),
+    ("gradient_norm", |r| {
+        let kind = r.dtype.master();
+        let mut grads: Vec<Tensor> = [1, 7, 70_001].iter().map(|&n| r.tensor([n], kind)).collect();
+        let found = ops::gradient_norm(&grads.iter().collect::<Vec<_>>())?;
+        r.keep("norm", &found.norm);
+        r.keep("not_finite", &found.not_finite);
+        let bad = Tensor::from_slice(&[1.0, f64::NAN, f64::INFINITY], [3], Device::Cpu)?.cast(kind)?.to(r.device)?;
+        grads.push(bad);
+        let found = ops::gradient_norm(&grads.iter().collect::<Vec<_>>())?;
+        r.keep("not_finite", &found.not_finite);
+        Ok(())
+    }),
+    ("tensor", |r| {
+        let x = r.tensor([3, 7], r.dtype);
+        r.keep("to f32", &x.cast(DType::F32)?);
+        let full = Tensor::full(0.75, [5, 3], r.dtype, r.device)?;
+        r.keep("full", &full);
+        r.keep("zeros", &Tensor::zeros([17], r.dtype, r.device)?);
+        r.keep("scalar", &Tensor::scalar(3.0, DType::I64, r.device)?);
+        r.keep("bytes", &Tensor::full(200.0, [70], DType::U8, r.device)?.cast(DType::F32)?);
+        r.keep("empty", &ops::relu(&Tensor::zeros([0, 4], r.dtype, r.device)?)?);
+        Ok(())
+    }),
+];
+
+/// x, w, stride, padding: ragged, strided past the border, a filter as large as the picture, few and many channels, one pixel.
+type Convolution = ([usize; 4], [usize; 4], [usize; 2], [usize; 2]);
+const CONVOLUTIONS: [Convolution; 12] = [
+    ([2, 5, 6, 3], [4, 3, 3, 3], [1, 1], [1, 1]),
+    ([1, 7, 5, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
+    ([2, 4, 4, 17], [5, 1, 1, 17], [1, 1], [0, 0]),
+    ([1, 5, 4, 18], [70, 1, 1, 18], [2, 2], [0, 0]),
+    ([1, 6, 5, 16], [9, 3, 3, 16], [2, 2], [1, 1]),
+    ([1, 9, 8, 3], [2, 7, 7, 3], [2, 2], [3, 3]),
+    ([2, 3, 4, 16], [3, 3, 4, 16], [1, 1], [0, 0]),
+    ([1, 5, 7, 2], [2, 2, 3, 2], [3, 2], [2, 0]),
+    ([1, 4, 9, 16], [2, 2, 5, 16], [3, 2], [0, 4]),
+    ([1, 1, 1, 1], [1, 1, 1, 1], [1, 1], [0, 0]),
+    ([3, 13, 17, 65], [67, 3, 3, 65], [1, 1], [1, 1]),
+    ([2, 25, 27, 5], [6, 3, 3, 5], [2, 2], [1, 1]),
+];
+
+fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
+    let plain = Sample { crop: None, theta: Sample::IDENTITY, warp: None, shrink: None };
+    let turned = |i: usize| {
+        let a = 0.3 + i as f32;
+        Sample { theta: [a.cos() * 1.2, a.sin(), 0.1, -a.sin(), a.cos(), -0.2], ..plain }
+    };
+    let warped = |i: usize| Sample { warp: Some([1.1, 0.05, 0.02, -0.04, 0.9, 0.03, 0.1, -0.05 * i as f32]), ..turned(i) };
+    let crop = |i: usize| Sample { crop: Some(Window { top: i, left: 2 * i, height: h - 3 - i, width: w - 7 }), ..plain };
+    let shrunk = |i: usize| Sample { shrink: Some((h / 2, w / 3)), ..turned(i) };
+    let pass = |height, width, padding, align_corners, of: &dyn Fn(usize) -> Sample| Pass {
+        height,
+        width,
+        padding,
+        align_corners,
+        samples: (0..n).map(of).collect(),
+    };
+    let lights = (0..n).map(|i| Light { brightness: 0.4 + 0.1 * i as f32, contrast: 0.9 + 0.1 * i as f32 }).collect();
+    let all = |passes| Augment { passes, ..Augment::default() };
+    let mut plans = vec![
+        Augment { normalize: Some(augment::IMAGENET_STATS), ..Augment::default() },
+        Augment { lights, normalize: Some(augment::IMAGENET_STATS), ..Augment::default() },
+        all(vec![pass(h, w, Padding::Reflection, true, &warped), pass(9, 11, Padding::Reflection, true, &crop)]),
+        all(vec![pass(9, 11, Padding::Reflection, true, &shrunk)]),
+        all(vec![pass(1, 1, Padding::Reflection, true, &crop)]),
+    ];
+    for padding in [Padding::Zeros, Padding::Border, Padding::Reflection] {
+        for align_corners in [true, false] {
+            plans.push(all(vec![pass(10, 7, padding, align_corners, &turned)]));
+        }
+    }
+    plans
+}
+
+/// Devices under test and the float types they compute in: the emulator in `modes`, then every GPU.
+fn devices(modes: &[Mode]) -> Vec<(Device, Vec<DType>)> {
+    const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+    let emulated = modes.iter().filter_map(|&m| emulated::device(m));
+    let gpus = Device::all().into_iter().filter(|d| *d != Device::Cpu);
+    emulated.chain(gpus).map(|d| (d, TYPES.to_vec())).collect()
+}
+
+/// How far a result may be from the reference: in relation to the largest number of the reference, and as ‖got - want‖ / ‖want‖.
+fn tolerance(dtype: DType) -> (f64, f64) {
+    match dtype {
+        DType::F32 => (3e-5, 5e-6),
+        DType::F16 => (4e-3, 1e-3),
+        _ => (3e-2, 8e-3),
+    }
+}
+
+fn compare(what: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)], dtype: DType) {
+    assert_eq!(got.len(), want.len());
+    let (most, norm) = tolerance(dtype);
+    for (i, ((name, got), (_, want))) in got.iter().zip(want).enumerate() {
+        let what = format!("{what}, result {i} ({name})");
+        assert_eq!(got.len(), want.len(), "{what}");
+        let largest = want.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
+        let (mut off, mut all, mut worst) = (0.0, 1e-12, (0, 0.0));
+        for (j, (g, w)) in got.iter().zip(want).enumerate() {
+            let d = (g - w).abs();
+            off += d * d;
+            all += w * w;
+            if d > worst.1 || d.is_nan() {
+                worst = (j, if d.is_nan() { f64::INFINITY } else { d });
+            }
+        }
+        let (j, d) = worst;
+        let place = || format!("{what}: element {j} is {} instead of {}", got[j], want[j]);
+        assert!(d <= most * largest, "{}: off by {d:.1e}, largest {largest}", place());
+        assert!((off / all).sqrt() <= norm, "{}: relative error {:.1e}", place(), (off / all).sqrt());
+    }
+}
+
+fn run(body: Body, device: Device, dtype: DType, rounded_to: DType) -> Vec<(String, Vec<f64>)> {
+    let mut run = Run::new(device, dtype, rounded_to);
+    body(&mut run).unwrap_or_else(|e| panic!("{e}"));
+    run.made
+}
+
+/// The body of one test below.
+fn check(name: &str) {
+    let body = CASES.iter().find(|(n, _)| *n == name).expect("it is in the list").1;
+    onecycle::device::cpu::buffer::poison(true);
+    let mut bits: Vec<(DType, Vec<(String, Vec<f64>)>)> = Vec::new();
+    for (device, types) in devices(&[Mode::Checked, Mode::ShuffledLate, Mode::ReverseLate]) {
+        for dtype in types {
+            let want = run(body, Device::Cpu, DType::F64, dtype);
+            let got = run(body, device, dtype, dtype);
+            compare(&format!("{name} on {device} in {dtype}"), &got, &want, dtype);
+            // The order of threads and the moment of copies must not show, not even in the last bit.
+            if device.to_string().starts_with("emulator") {
+                match bits.iter().find(|(d, _)| *d == dtype) {
+                    Some((_, first)) => assert!(same(first, &got), "{name} in {dtype}: other bits on {device}"),
+                    None => bits.push((dtype, got)),
+                }
+            }
+        }
+    }
+}
+
+fn same(a: &[(String, Vec<f64>)], b: &[(String, Vec<f64>)]) -> bool {
+    let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| bits(a) == bits(b))
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() { check(stringify!($name)); })*
+
+        #[test]
+        fn every_case_has_a_test() {
+            let tests = [$(stringify!($name)),*];
+            assert!(CASES.iter().all(|(name, _)| tests.contains(name)));
+        }
+    };
+}
+cases!(
+    add, relu, linear, conv2d, batch_norm, max_pool, concat_pool, flatten, cross_entropy, dropout, augment, optimizer,
+    gradient_norm, tensor,
+);
+
+/// All rungs of a ladder compute the same; only the best is used by training.
+#[test]
+fn rungs_of_the_convolution() {
+    for (device, types) in devices(&[Mode::Checked]) {
+        for dtype in types {
+            for (i, (x, w, stride, padding)) in CONVOLUTIONS.into_iter().enumerate() {
+                let body = |rung: Option<Rung>| {
+                    let (device, kind) = if rung.is_some() { (device, dtype) } else { (Device::Cpu, DType::F64) };
+                    let mut r = Run::new(device, kind, dtype);
+                    let (x, w) = (r.tensor(x, kind), r.tensor(w, kind));
+                    if let Some(rung) = rung {
+                        let y = ladder::forward(rung, &x, &w, stride, padding).unwrap();
+                        let dy = r.tensor(y.shape(), kind);
+                        r.keep("y", &y);
+                        r.keep("dx", &ladder::input_gradient(rung, &x, &w, &dy, stride, padding).unwrap());
+                        r.keep("dw", &ladder::weight_gradient(rung, &x, &w, &dy, stride, padding).unwrap());
+                    } else {
+                        let (x, w) = (r.leaf_of("x", x), r.leaf_of("w", w));
+                        let y = ops::conv2d(&x, &w, None, stride, padding).unwrap();
+                        r.backward(&y);
+                    }
+                    r.made
+                };
+                let want = body(None);
+                for rung in Rung::ALL {
+                    compare(&format!("{rung:?} convolution {i} on {device} in {dtype}"), &body(Some(rung)), &want, dtype);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn misuse_is_refused_before_a_launch() {
+    let Some(device) = emulated::device(Mode::Plain) else { return };
+    let of = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, device).unwrap();
+    let here = Tensor::zeros([2, 3], DType::F32, Device::Cpu).unwrap();
+    let there = of(&[2, 3], DType::F32);
+    let say = |e: onecycle::Error| e.to_string();
+    let mixed = say(ops::add(&here, &there).unwrap_err());
+    assert!(mixed.contains("cpu") && mixed.contains("emulator") && mixed.contains("add"), "{mixed}");
+    let types = say(ops::add(&there, &of(&[2, 3], DType::F16)).unwrap_err());
+    assert!(types.contains("f32") && types.contains("f16"), "{types}");
+    let doubles = say(ops::relu(&of(&[2, 3], DType::F64)).unwrap_err());
+    assert!(doubles.contains("f64") && doubles.contains("relu"), "{doubles}");
+    let halves = Tensor::zeros([2, 3], DType::BF16, Device::Cpu).unwrap();
+    assert!(say(ops::relu(&halves).unwrap_err()).contains("bf16"));
+    let bias = say(ops::linear(&of(&[2, 3], DType::F16), &of(&[4, 3], DType::F16), Some(&of(&[4], DType::F16))).unwrap_err());
+    assert!(bias.contains("f32") || bias.contains("f16"), "{bias}");
+    let shapes = say(ops::conv2d(&of(&[1, 4, 4, 3], DType::F32), &of(&[2, 3, 3, 5], DType::F32), None, [1, 1], [1, 1]).unwrap_err());
+    assert!(shapes.contains("conv2d"), "{shapes}");
+}
