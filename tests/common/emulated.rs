@@ -2,13 +2,13 @@
 //!
 //! Memory is host memory that the emulator watches; streams need no order, because everything is done when the call returns.
 
-use onecycle_emulator::{Copies, Kernel, Memory, Options, Order};
+use onecycle::Device;
 use onecycle::device::cuda::Gpu;
 use onecycle::device::cuda::driver::{
     Address, Argument, Description, Driver, Event, Failure, Function, Launch, Stream, Transfer,
 };
 use onecycle::device::cuda::kernels::KernelId;
-use onecycle::Device;
+use onecycle_emulator::{Copies, Kernel, Memory, Options, Order};
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
@@ -130,7 +130,8 @@ impl Driver for Emulated {
 
     fn function(&self, kernel: KernelId) -> Result<Function, Failure> {
         let name = kernel.kernel().name;
-        let kernel = onecycle_emulator::kernel(name).ok_or_else(|| failed(format!("the emulator has no kernel {name}")))?;
+        let kernel =
+            onecycle_emulator::kernel(name).ok_or_else(|| failed(format!("the emulator has no kernel {name}")))?;
         let mut kernels = self.kernels.lock().unwrap();
         kernels.push(kernel);
         Ok(Function(kernels.len() as u64 - 1))
@@ -141,7 +142,15 @@ impl Driver for Emulated {
         let arguments: Vec<(*const c_void, usize)> = arguments.iter().map(|a| (a.at, a.size)).collect();
         // SAFETY: the emulator compares number and sizes of the arguments and checks every address that the kernel uses.
         let ran = unsafe {
-            onecycle_emulator::launch(&self.memory, kernel, launch.grid, launch.block, launch.shared, &arguments, &self.options)
+            onecycle_emulator::launch(
+                &self.memory,
+                kernel,
+                launch.grid,
+                launch.block,
+                launch.shared,
+                &arguments,
+                &self.options,
+            )
         };
         ran.map(|_| ()).map_err(failed)
     }
