@@ -107,7 +107,31 @@ fn compile_all(nvrtc: &Nvrtc, sources: &[Source], root: &Path, out: &Path) -> Re
         images[of_file].extend(image?);
     }
     images.iter_mut().for_each(|of_file| of_file.sort_by_key(|image| image.arch));
+    if std::env::var_os(PREBUILT).is_some_and(|value| value == "write") {
+        write_prebuilt(sources, &images, root)?;
+    }
     Ok(images)
+}
+
+/// Brings `kernels/prebuilt/` up to date.
+fn write_prebuilt(sources: &[Source], images: &[Vec<Image>], root: &Path) -> Result<(), String> {
+    let mut files = Vec::new();
+    for (source, images) in sources.iter().zip(images) {
+        let mut made = Vec::new();
+        for image in images {
+            made.push((image.arch, compile::text(&image.ptx)?, image.lowered.clone()));
+        }
+        files.extend(source.prebuilt(&made).into_iter().map(|(path, content)| (root.join(path), content)));
+    }
+    for entry in std::fs::read_dir(root.join(source::PREBUILT)).into_iter().flatten() {
+        let path = entry.map_err(|e| e.to_string())?.path();
+        if path.extension().is_some_and(|e| e == "ptx") && !files.iter().any(|(wanted, _)| *wanted == path) {
+            std::fs::remove_file(&path).map_err(|e| format!("cannot remove {}: {e}", path.display()))?;
+        }
+    }
+    // Only what changed is written: cargo looks at the dates.
+    files.retain(|(path, content)| compile::read_file(path).ok().as_ref() != Some(content));
+    files.iter().try_for_each(|(path, content)| write_file(path, content.as_bytes()))
 }
 
 /// One file for one architecture; from `kernels/prebuilt/` when this compiler doesn't know the architecture.
@@ -119,21 +143,14 @@ fn compile_one(
     out: &Path,
 ) -> Result<Option<Image>, String> {
     if !nvrtc.compiles_for(arch) {
-        let image = prebuilt_one(source, arch, root, out)?;
-        if let Err(fault) = &image {
+        return prebuilt_one(source, arch, root, out)?.or_else(|fault| {
             warn(&format!("NVRTC {} doesn't compile for {arch}, and {fault}: run scripts/nvrtc.sh", nvrtc.version));
-        }
-        return Ok(image.ok());
+            Ok(None)
+        });
     }
     let output = compile::compile(nvrtc, source, arch, out)?;
     for fault in source.faults(&output.log, &output.lowered) {
         warn(&format!("{}, {arch}: {fault}", source.name()));
-    }
-    if std::env::var_os(PREBUILT).is_some_and(|value| value == "write") {
-        let (path, text) = (source.prebuilt(root, arch), source.render(arch, &output.text()?, &output.lowered));
-        if compile::read_file(&path).ok().as_ref() != Some(&text) {
-            write_file(&path, text.as_bytes())?;
-        }
     }
     Ok(Some(Image { arch, ptx: output.ptx, cubin: Some(output.cubin), lowered: output.lowered }))
 }
@@ -145,7 +162,7 @@ fn prebuilt(sources: &[Source], root: &Path, out: &Path, tried: &[String]) -> Re
         let mut of_file = Vec::new();
         for arch in ARCHITECTURES {
             match prebuilt_one(source, arch, root, out)? {
-                Ok(image) => of_file.push(image),
+                Ok(image) => of_file.extend(image),
                 Err(fault) => faults.push(fault),
             }
         }
@@ -162,21 +179,21 @@ fn prebuilt(sources: &[Source], root: &Path, out: &Path, tried: &[String]) -> Re
     Ok(images)
 }
 
-/// One image from `kernels/prebuilt/`, or why it can't serve.
-fn prebuilt_one(source: &Source, arch: &'static str, root: &Path, out: &Path) -> Result<Result<Image, String>, String> {
-    let path = source.prebuilt(root, arch);
-    let shown = path.strip_prefix(root).unwrap_or(&path).display();
-    let content = match std::fs::read_to_string(&path) {
-        Ok(content) => content,
-        Err(e) => return Ok(Err(format!("{shown} can't be read ({e})"))),
-    };
-    let lowered = match source.parse(arch, &content) {
-        Ok(lowered) => lowered,
-        Err(fault) => return Ok(Err(format!("{shown} {fault}"))),
+/// One image from `kernels/prebuilt/`, none where another architecture's serves, or why it can't be had.
+fn prebuilt_one(
+    source: &Source,
+    arch: &'static str,
+    root: &Path,
+    out: &Path,
+) -> Result<Result<Option<Image>, String>, String> {
+    let source::Prebuilt { content, lowered } = match source.read_prebuilt(root, arch) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(Ok(None)),
+        Err(fault) => return Ok(Err(fault)),
     };
     let ptx = out.join(format!("{}.{arch}.prebuilt.ptx", source.stem));
     write_file(&ptx, format!("{content}\0").as_bytes())?;
-    Ok(Ok(Image { arch, ptx, cubin: None, lowered }))
+    Ok(Ok(Some(Image { arch, ptx, cubin: None, lowered })))
 }
 
 /// The text of `kernels.rs`, which src/device/cuda/kernels.rs includes.

@@ -18,14 +18,12 @@ pub struct Output {
     pub log: String,
 }
 
-impl Output {
-    /// The text, without the zero byte.
-    ///
-    /// # Errors
-    /// The file can't be read.
-    pub fn text(&self) -> Result<String, String> {
-        Ok(read_file(&self.ptx)?.trim_end_matches('\0').to_owned())
-    }
+/// A text that [`compile`] wrote, without its zero byte.
+///
+/// # Errors
+/// The file can't be read.
+pub fn text(ptx: &Path) -> Result<String, String> {
+    Ok(read_file(ptx)?.trim_end_matches('\0').to_owned())
 }
 
 /// Compiles `source` for `arch` into `folder`, unless the result of the same compiler for the same text is there.

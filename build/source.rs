@@ -54,38 +54,77 @@ impl Source {
         faults(log).into_iter().map(named).collect()
     }
 
-    /// Where its text for `arch` lies, compiled beforehand.
-    pub fn prebuilt(&self, root: &Path, arch: &str) -> PathBuf {
-        root.join(format!("kernels/prebuilt/{}.{}.ptx", self.stem, arch.replace("sm_", "compute_")))
-    }
-
-    /// The content of that file, from what the compiler made.
-    pub fn render(&self, arch: &str, ptx: &str, lowered: &[String]) -> String {
-        let mut out = format!("{HASH}{}\n", self.hash(arch));
-        for (name, lowered) in self.entries.iter().zip(lowered) {
-            writeln!(out, "{ENTRY}{name} = {lowered}").expect("a string takes everything");
+    /// The content of its prebuilt files, from what the compiler made for each architecture: text and names in the image. A text
+    /// that is the first architecture's but for the target has no file of its own.
+    pub fn prebuilt(&self, made: &[(&str, String, Vec<String>)]) -> Vec<(PathBuf, String)> {
+        let Some((first, common, _)) = made.first() else { return Vec::new() };
+        let target = |arch: &str| format!(".target {arch}\n");
+        let same = |arch: &str, text: &str| arch != *first && text.replace(&target(arch), &target(first)) == *common;
+        let mut files = Vec::new();
+        for (arch, text, lowered) in made.iter().filter(|(arch, text, _)| !same(arch, text)) {
+            let mut content = format!("{HASH}{}\n", self.hash(arch));
+            for (arch, _, _) in made.iter().filter(|(other, text, _)| arch == first && same(other, text)) {
+                content += &format!("{SAME}{arch}\n");
+            }
+            for (name, lowered) in self.entries.iter().zip(lowered) {
+                content += &format!("{ENTRY}{name} = {lowered}\n");
+            }
+            files.push((self.prebuilt_path(arch), content + text));
         }
-        out + ptx
+        files
     }
 
-    /// The names in the image of all entries, as the prebuilt file `content` tells.
+    /// What was compiled beforehand for `arch`; `None` where the first architecture's serves for this one too.
     ///
     /// # Errors
-    /// It belongs to another state of the source, or is damaged.
-    pub fn parse(&self, arch: &str, content: &str) -> Result<Vec<String>, String> {
-        let hash =
-            content.lines().next().and_then(|line| line.strip_prefix(HASH)).ok_or("has no hash in its first line")?;
-        if hash != self.hash(arch) {
-            return Err("was made from other sources than these".into());
+    /// The file is missing, belongs to another state of the source, or is damaged.
+    pub fn read_prebuilt(&self, root: &Path, arch: &str) -> Result<Option<Prebuilt>, String> {
+        let first = ARCHITECTURES[0];
+        if arch != first {
+            let (_, content) = self.current(root, first)?;
+            if content.lines().any(|line| line.strip_prefix(SAME) == Some(arch)) {
+                return Ok(None);
+            }
         }
-        let pairs = content.lines().filter_map(|line| line.strip_prefix(ENTRY)?.split_once(" = "));
-        let pairs: Vec<_> = pairs.collect();
+        let (path, content) = self.current(root, arch)?;
+        let pairs: Vec<_> = content.lines().filter_map(|line| line.strip_prefix(ENTRY)?.split_once(" = ")).collect();
         let lowered = |name: &String| pairs.iter().find(|(n, _)| n == name).map(|(_, lowered)| (*lowered).to_owned());
-        self.entries.iter().map(|name| lowered(name).ok_or(format!("has no entry {name}"))).collect()
+        let lowered: Option<Vec<_>> = self.entries.iter().map(lowered).collect();
+        let lowered = lowered.ok_or_else(|| format!("{} lacks an entry", path.display()))?;
+        Ok(Some(Prebuilt { content, lowered }))
+    }
+
+    /// The prebuilt file for `arch`, when it was made from these sources.
+    fn current(&self, root: &Path, arch: &str) -> Result<(PathBuf, String), String> {
+        let path = self.prebuilt_path(arch);
+        let content =
+            std::fs::read_to_string(root.join(&path)).map_err(|e| format!("{} can't be read ({e})", path.display()))?;
+        if content.lines().next().and_then(|line| line.strip_prefix(HASH)) != Some(&self.hash(arch)) {
+            return Err(format!("{} was made from other sources than these", path.display()));
+        }
+        Ok((path, content))
+    }
+
+    /// Where the prebuilt file for `arch` lies, from the project's folder.
+    pub fn prebuilt_path(&self, arch: &str) -> PathBuf {
+        Path::new(PREBUILT).join(format!("{}.{}.ptx", self.stem, arch.replace("sm_", "compute_")))
     }
 }
 
+/// A file of [`PREBUILT`] that is up to date.
+#[derive(Debug)]
+pub struct Prebuilt {
+    /// The text.
+    pub content: String,
+    /// The names in the image of all entries, in their order.
+    pub lowered: Vec<String>,
+}
+
+/// The folder of what was compiled beforehand.
+pub const PREBUILT: &str = "kernels/prebuilt";
+
 const HASH: &str = "// src-sha256 ";
+const SAME: &str = "// the same for ";
 const ENTRY: &str = "// entry ";
 
 /// The options of every compilation. No fast math: the CPU's results are the reference, and a division is a division.

@@ -20,11 +20,11 @@
 
 namespace tile {
 
-constexpr i32 ROWS = 64;      // of `out`, for a block
-constexpr i32 COLS = 64;
-constexpr i32 DEPTH = 16;     // of a step
-constexpr i32 THREADS = 256;  // 16 x 16, each with 4 x 4 results
-constexpr i32 EACH = 4;
+inline constexpr i32 ROWS = 64;      // of `out`, for a block
+inline constexpr i32 COLS = 64;
+inline constexpr i32 DEPTH = 16;     // of a step
+inline constexpr i32 THREADS = 256;  // 16 x 16, each with 4 x 4 results
+inline constexpr i32 EACH = 4;
 
 // Rows are padded by 4 numbers: the 16 threads that write one k for different rows then reach different banks.
 struct Shared {

@@ -7,11 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ./scripts/nvrtc.sh
-for file in kernels/prebuilt/*.ptx; do
-    stem=$(basename "$file")
-    [ -e "kernels/${stem%%.*}.cu" ] || rm -fv "$file"
-done
 # The build script compiles the kernels, and on this word writes them there too. It has done so even where the crate itself doesn't
 # compile at the moment.
 NVRTC_LIB=$PWD/.nvrtc/nvidia/cuda_nvrtc/lib ONECYCLE_PREBUILT=write cargo check --quiet --lib --no-default-features
-ls -l kernels/prebuilt
+du -ch kernels/prebuilt/*.ptx

@@ -1,6 +1,6 @@
 //! What this crate asks of a GPU: the [`Driver`] trait.
 //!
-//! Two things stand behind it: NVIDIA's driver ([`nvidia`](super::nvidia)), and in the tests an emulator that runs the same kernels
+//! Two things stand behind it: NVIDIA's driver (`nvidia.rs`), and in the tests an emulator that runs the same kernels
 //! on the processor. Everything above (the allocator, the launches in `ops/*/cuda.rs`, the learner) is written once and can't tell
 //! which it has.
 //!

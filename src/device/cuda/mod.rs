@@ -19,18 +19,21 @@ pub mod driver;
 pub mod kernels;
 pub mod launch;
 mod memory;
+mod nvidia;
 
 pub(crate) use kernels::{kernel, per_float};
 pub(crate) use launch::geometry;
 pub use memory::Memory;
 pub(crate) use memory::ReadBack;
+pub use nvidia::{driver_version, libcuda_path};
 
 use crate::{Error, ErrorKind, Result};
 use driver::{Description, Driver, Event, Failure, Function, Stream};
 use kernels::KernelId;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A GPU that was opened; see the [module](self). Two are equal when they are one device.
 #[derive(Clone, Copy)]
@@ -47,13 +50,19 @@ struct Context {
 /// # Errors
 /// [`ErrorKind::Device`] naming what is missing.
 pub(super) fn open(number: usize) -> Result<Gpu> {
-    let _ = number;
-    Err(Error::new(ErrorKind::Device, "no GPU can be used yet"))
+    static OPENED: Mutex<BTreeMap<usize, Gpu>> = Mutex::new(BTreeMap::new());
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = opened.get(&number) {
+        return Ok(*gpu);
+    }
+    let gpu = Gpu::with_driver(Box::new(nvidia::open(number)?));
+    opened.insert(number, gpu);
+    Ok(gpu)
 }
 
-/// How many GPUs there are.
+/// How many GPUs there are; 0 where none can be used.
 pub(super) fn count() -> usize {
-    0
+    nvidia::count()
 }
 
 impl Gpu {
