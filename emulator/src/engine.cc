@@ -938,12 +938,13 @@ void emu_register_layout(const char* unit, const char* name, size_t size, size_t
 extern const void* const emu_units[];
 
 size_t emu_kernel_count() { return emu_units[0] ? kernels().size() : 0; }
-void emu_kernel(size_t i, const char** unit, const char** name, u32* checked, const size_t** sizes, size_t* n)
+void emu_kernel(size_t i, const char** unit, const char** name, u32* checked, const void** entry, const size_t** sizes, size_t* n)
 {
     const RegisteredKernel& k = kernels()[i];
     *unit = k.unit.c_str();
     *name = k.name.c_str();
     *checked = (u32)k.checked;
+    *entry = k.kernel;
     *sizes = k.sizes.data();
     *n = k.sizes.size();
 }
