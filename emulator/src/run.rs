@@ -24,6 +24,16 @@ unsafe fn text(text: *const c_char) -> &'static str {
     unsafe { CStr::from_ptr(text) }.to_str().expect("names in kernels are ASCII")
 }
 
+/// # Safety
+/// `n` values lie at `at` as long as the program lives; of none the address may be anything.
+unsafe fn slice(at: *const usize, n: usize) -> &'static [usize] {
+    if n == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(at, n) }
+}
+
 struct Tables {
     kernels: Vec<Kernel>,
     by_name: HashMap<&'static str, usize>,
@@ -42,7 +52,7 @@ fn tables() -> &'static Tables {
             // SAFETY: `i` is below the count; what comes back lives as long as the program.
             let (unit, name, sizes) = unsafe {
                 ffi::emu_kernel(i, &mut unit, &mut name, &mut checked, &mut entry, &mut sizes, &mut n);
-                (text(unit), text(name), std::slice::from_raw_parts(sizes, n))
+                (text(unit), text(name), slice(sizes, n))
             };
             let at = *by_name.entry(name).or_insert_with(|| {
                 kernels.push(Kernel { name, file: unit, parameters: sizes, plain: u32::MAX, checked: u32::MAX });
@@ -83,7 +93,7 @@ fn layouts_of(wanted: impl Fn(&str) -> bool) -> Vec<Layout> {
         // SAFETY: `i` is below the count; what comes back lives as long as the program.
         let (unit, name, fields, offsets) = unsafe {
             ffi::emu_layout(i, &mut unit, &mut name, &mut size, &mut align, &mut fields, &mut offsets, &mut n);
-            (text(unit), text(name), text(fields), std::slice::from_raw_parts(offsets, n))
+            (text(unit), text(name), text(fields), slice(offsets, n))
         };
         let fields = fields.split(',').map(|f| f.trim().to_string()).zip(offsets.iter().copied()).collect();
         let layout = Layout { name: name.to_string(), size, align, fields };
