@@ -135,7 +135,7 @@ const CASES: &[(&str, Body)] = &[
     }),
     ("batch_norm", |r| {
         for shape in
-            [vec![3, 5, 7, 8], vec![4, 1, 1, 1], vec![5, 33], vec![2, 13, 11, 17], vec![2, 1, 1, 3], vec![259, 40]]
+            [vec![3, 5, 7, 8], vec![4, 1, 1, 1], vec![5, 33], vec![2, 13, 11, 17], vec![3, 1, 1, 3], vec![259, 40]]
         {
             for mode in 0..8 {
                 let (training, residual, relu) = (mode & 1 != 0, mode & 2 != 0, mode & 4 != 0);
@@ -317,8 +317,8 @@ const CONVOLUTIONS: [Convolution; 12] = [
     ([1, 5, 7, 2], [2, 2, 3, 2], [3, 2], [2, 0]),
     ([1, 4, 9, 16], [2, 2, 5, 16], [3, 2], [0, 4]),
     ([1, 1, 1, 1], [1, 1, 1, 1], [1, 1], [0, 0]),
-    ([3, 13, 17, 65], [67, 3, 3, 65], [1, 1], [1, 1]),
-    ([2, 25, 27, 5], [6, 3, 3, 5], [2, 2], [1, 1]),
+    ([1, 9, 8, 65], [67, 3, 3, 65], [1, 1], [1, 1]),
+    ([2, 25, 27, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
 ];
 
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
@@ -379,8 +379,9 @@ fn compare(what: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)], 
     for (i, ((name, got), (_, want))) in got.iter().zip(want).enumerate() {
         let what = format!("{what}, result {i} ({name})");
         assert_eq!(got.len(), want.len(), "{what}");
-        let largest = want.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
-        let (mut off, mut all, mut worst) = (0.0, 1e-12, (0, 0.0));
+        // Where everything cancels (a norm over two rows), rounding is all there is: below 0.01 it is judged as if it were 0.01.
+        let largest = want.iter().fold(1e-2, |m: f64, v| m.max(v.abs()));
+        let (mut off, mut all, mut worst) = (0.0, 1e-4 * want.len().max(1) as f64, (0, 0.0));
         for (j, (g, w)) in got.iter().zip(want).enumerate() {
             let d = (g - w).abs();
             off += d * d;

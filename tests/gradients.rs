@@ -1,4 +1,4 @@
-//! Every operation's derivative against central differences in f64, on every device.
+//! Every operation's derivative against central differences in f64, on the processor; other devices are compared with it.
 //!
 //! The list below is the registry: an operation (a folder in `src/ops`) without an entry fails
 //! [`every_operation_has_a_gradient_check`].
@@ -137,11 +137,9 @@ const WITHOUT_GRADIENT: &[&str] = &["augment", "gradient_norm", "optimizer_step"
 
 #[test]
 fn derivatives_equal_central_differences() {
-    for device in Device::all() {
-        for (name, checks) in REGISTRY {
-            println!("{name} on {device}");
-            checks(device);
-        }
+    for (name, checks) in REGISTRY {
+        println!("{name}");
+        checks(Device::Cpu);
     }
 }
 

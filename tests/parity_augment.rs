@@ -35,8 +35,17 @@ fn check(what: &str, got: &[f64], want: &[f32], tolerance: f64) {
     assert!(worst <= tolerance, "{what}: worst difference {worst}, allowed {tolerance}");
 }
 
-fn check_batch(what: &str, got: &Tensor, want: &Recorded, tolerance: f64) {
-    check(what, &got.cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap(), &want.f32(), tolerance);
+fn check_batch(what: &str, got: &[Tensor], want: &Recorded, tolerance: f64) {
+    for got in got {
+        let numbers = got.to(Device::Cpu).unwrap().cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap();
+        check(&format!("{what} on {}", got.device()), &numbers, &want.f32(), tolerance);
+    }
+}
+
+/// What becomes of a batch, on every device that computes in `dtype`.
+fn everywhere(bytes: &Tensor, plan: &Augment, dtype: DType) -> Vec<Tensor> {
+    let kinds = common::kinds().into_iter().filter(|(_, d)| *d == dtype);
+    kinds.map(|(device, dtype)| augment(&bytes.to(device).unwrap(), plan, dtype).unwrap()).collect()
 }
 
 /// The draws of picture `i`, from an object whose keys may be absent.
@@ -105,7 +114,7 @@ fn parity_affine_and_warp() {
         let pass = Pass { height: oh, width: ow, padding, align_corners, samples };
         let plan = Augment { passes: vec![pass], ..Default::default() };
         for dtype in [DType::F32, DType::F64] {
-            let out = augment(&bytes_of(input), &plan, dtype).unwrap();
+            let out = everywhere(&bytes_of(input), &plan, dtype);
             check_batch(&format!("{name}.out {dtype}"), &out, &file[&format!("{name}.out")], 1e-5);
         }
     }
@@ -135,12 +144,12 @@ fn parity_crop_and_resize() {
             samples: vec![sample; input.shape[0]],
         };
         let plan = Augment { passes: vec![pass((oh, ow), sample)], ..Default::default() };
-        let out = augment(&bytes_of(input), &plan, DType::F32).unwrap();
+        let out = everywhere(&bytes_of(input), &plan, DType::F32);
         check_batch(&format!("{name}.out"), &out, &file[&format!("{name}.out")], 1e-5);
         if let (Some(want), Some(to)) = (file.get(&format!("{name}.area")), shrink) {
             // A pass to the shrunk size samples every averaged pixel at its own centre.
             let plan = Augment { passes: vec![pass(to, sample)], ..Default::default() };
-            let out = augment(&bytes_of(input), &plan, DType::F32).unwrap();
+            let out = everywhere(&bytes_of(input), &plan, DType::F32);
             check_batch(&format!("{name}.area"), &out, want, 5e-6);
         }
     }
@@ -197,10 +206,10 @@ fn parity_normalize() {
     let bytes = Tensor::from_torch(&u8s.u8(), &u8s.shape, Device::Cpu).unwrap();
     let three = |name: &str| <[f32; 3]>::try_from(file[name].f32()).unwrap();
     let statistics = Statistics { mean: three("mean"), std: three("std") };
-    let plain = augment(&bytes, &Augment::default(), DType::F32).unwrap();
+    let plain = everywhere(&bytes, &Augment::default(), DType::F32);
     check_batch("float", &plain, &file["float"], 1e-7);
     let plan = Augment { normalize: Some(statistics), ..Default::default() };
-    check_batch("norm", &augment(&bytes, &plan, DType::F32).unwrap(), &file["norm"], 2e-6);
+    check_batch("norm", &everywhere(&bytes, &plan, DType::F32), &file["norm"], 2e-6);
 }
 
 /// Both paths from the recorded pictures to the normalised batch, stage by stage.
@@ -248,7 +257,7 @@ fn parity_whole_pipeline() {
         }
         let plan = tfms.plan((side, side), n, drawn.as_deref());
         let stage = |name: &str, plan: &Augment, tolerance: f64| {
-            let out = augment(&batch, plan, DType::F32).unwrap();
+            let out = everywhere(&batch, plan, DType::F32);
             check_batch(&format!("{run}.{name}"), &out, &file[&format!("{run}.{name}")], tolerance);
         };
         let affine_passes = plan.passes.len() - 1; // none in validation, where fastai resamples in place

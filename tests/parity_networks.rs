@@ -31,7 +31,7 @@ fn with_prefix(file: &HashMap<String, Recorded>, prefix: &str) -> HashMap<String
 
 /// Compares in PyTorch's order; `tolerance` is absolute, or relative to the largest magnitude.
 fn check(what: &str, got: &Tensor, want: &Recorded, tolerance: f64, relative: bool) {
-    let got = got.cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap();
+    let got = got.to(Device::Cpu).unwrap().cast(DType::F64).unwrap().to_nchw_vec::<f64>().unwrap();
     let want: Vec<f64> = match want.dtype.as_str() {
         "I64" => want.i64().iter().map(|&v| v as f64).collect(),
         _ => want.f32().iter().map(|&v| v.into()).collect(),
@@ -44,17 +44,20 @@ fn check(what: &str, got: &Tensor, want: &Recorded, tolerance: f64, relative: bo
 }
 
 fn check_module(file: &HashMap<String, Recorded>, name: &str, module: &dyn Module, tolerance: f64) {
-    for dtype in [DType::F32, DType::F64] {
+    for (device, dtype) in common::kinds() {
+        let there = |r: &Recorded| tensor(r).cast(dtype).unwrap().to(device).unwrap();
+        module.to_device(Device::Cpu).unwrap();
         module.set_dtype(dtype).unwrap();
+        module.to_device(device).unwrap();
         module.load_state(&with_prefix(file, &format!("{name}.param."))).unwrap();
         let part = |p: &str| &file[&format!("{name}.{p}")];
         let slot = GradSlot::new();
-        let x = slot.leaf(&tensor(part("x")).cast(dtype).unwrap());
+        let x = slot.leaf(&there(part("x")));
         let training = name.ends_with(".train");
         let cx = if training { Context::train(0, 0) } else { Context::eval() };
         let y = module.forward(&x, &cx).unwrap();
         check(&format!("{name}.y"), &y, part("y"), tolerance, false);
-        backward_with(&y, tensor(part("dy")).cast(dtype).unwrap()).unwrap();
+        backward_with(&y, there(part("dy"))).unwrap();
         check(&format!("{name}.dx"), &slot.take().unwrap(), part("dx"), tolerance, false);
         for (key, entry) in module.state() {
             match entry {
@@ -245,12 +248,15 @@ fn tiny_resnet_trajectory_parity() {
     let steps = json["steps"].as_u64().unwrap() as usize;
     let classes = json["n_classes"].as_u64().unwrap() as usize;
     let hidden = numbers("head_lin_ftrs")[0];
-    for (run, want) in json["runs"].as_object().unwrap() {
+    let runs = json["runs"].as_object().unwrap();
+    for (device, (run, want)) in common::devices().into_iter().flat_map(|d| runs.iter().map(move |r| (d, r))) {
+        let there = |r: &Recorded| tensor(r).to(device).unwrap();
         let model = Sequential::new().push(arch.body()).push(head_without_dropout(widths[3], hidden, classes));
+        model.to_device(device).unwrap();
         model.load_state(&with_prefix(&file, "init.")).unwrap();
         if run == "unfrozen" {
             let cx = Context::train(0, 0);
-            forward_parts(&model, &tensor(&file["batch0.x"]), &cx, |part, y| {
+            forward_parts(&model, &there(&file["batch0.x"]), &cx, |part, y| {
                 check(&format!("forward0.{part}"), y, &file[&format!("forward0.{part}")], 5e-5, false);
             });
             model.load_state(&with_prefix(&file, "init.")).unwrap(); // the pass above moved the running statistics
@@ -266,7 +272,7 @@ fn tiny_resnet_trajectory_parity() {
         for step in 0..steps {
             let position = step as f64 / steps as f64;
             opt.set(|g, h| (h.lr, h.mom) = (schedules[g].0(position), schedules[g].1(position)));
-            let (x, y) = (tensor(&file[&format!("batch{step}.x")]), tensor(&file[&format!("batch{step}.y")]));
+            let (x, y) = (there(&file[&format!("batch{step}.x")]), there(&file[&format!("batch{step}.y")]));
             let logits = model.forward(&x, &Context::train(0, step as u64)).unwrap();
             let loss = ops::cross_entropy(&logits, &y, &CrossEntropy::default()).unwrap();
             let recorded = want["losses"][step].as_f64().unwrap();
@@ -296,7 +302,7 @@ fn tiny_resnet_trajectory_parity() {
                 ),
             }
         }
-        let logits = model.forward(&tensor(&file["batch0.x"]), &Context::eval()).unwrap();
+        let logits = model.forward(&there(&file["batch0.x"]), &Context::eval()).unwrap();
         check(&format!("{run}.eval_logits"), &logits, &file[&format!("{run}.eval_logits")], 1e-4, false);
     }
 }

@@ -62,6 +62,13 @@ struct Page {
     Cell cells[1];
 };
 
+// Pages that no region uses. They stay with the worker: fresh memory from the system costs more than clearing old one.
+struct ShadowPages {
+    Page* first[SHIFTS];
+    size_t bytes;
+};
+const size_t KEEP = 128 << 20;
+
 struct Region {
     u64 base, size;
     u64* written;
@@ -98,7 +105,7 @@ struct Checker {
     std::vector<u64> linear; // block -> its place in the grid
     std::unordered_map<u64, Ticket> tickets;
     std::vector<Acquired> acquired;
-    Page* spare[SHIFTS];
+    ShadowPages& spare;
     u64 global_read, global_written, shared_used;
 };
 
@@ -106,9 +113,10 @@ static size_t page_bytes(u32 shift) { return sizeof(Page) + ((PAGE >> shift) - 1
 
 static Page* new_page(Checker& c, u32 shift)
 {
-    Page* p = c.spare[shift];
+    Page* p = c.spare.first[shift];
     if (p) {
-        c.spare[shift] = p->next;
+        c.spare.first[shift] = p->next;
+        c.spare.bytes -= page_bytes(shift);
         memset((void*)p, 0, page_bytes(shift));
     } else
         p = (Page*)calloc(1, page_bytes(shift));
@@ -118,9 +126,21 @@ static Page* new_page(Checker& c, u32 shift)
     return p;
 }
 
+static void put_back(Checker& c, Page* p)
+{
+    const size_t bytes = page_bytes(p->shift);
+    if (c.spare.bytes + bytes > KEEP)
+        return free(p);
+    p->next = c.spare.first[p->shift];
+    c.spare.first[p->shift] = p;
+    c.spare.bytes += bytes;
+}
+
 // The page with granules of at most 1 << shift bytes.
 static Page* page_at(Checker& c, Region& r, u64 number, u32 shift)
 {
+    if (r.pages.empty())
+        r.pages.resize((r.size + PAGE - 1) / PAGE);
     Page*& at = r.pages[number];
     if (!at)
         return at = new_page(c, shift);
@@ -130,15 +150,15 @@ static Page* page_at(Checker& c, Region& r, u64 number, u32 shift)
     const u32 more = at->shift - shift;
     for (u32 i = 0; i < PAGE >> shift; i++)
         finer->cells[i] = at->cells[i >> more];
-    at->next = c.spare[at->shift];
-    c.spare[at->shift] = at;
+    put_back(c, at);
     return at = finer;
 }
 
-static void free_pages(Region& r)
+static void free_pages(Checker& c, Region& r)
 {
     for (Page* p : r.pages)
-        free(p);
+        if (p)
+            put_back(c, p);
 }
 
 // Calls `f` with each cell of a range.
@@ -513,7 +533,9 @@ void emu_checker_copied(Checker& c, Worker&, Fiber& f, const Copy& copy)
 Checker* emu_checker_new(Launch& launch, Worker& w)
 {
     const EmuLaunch& wish = launch.wish;
-    Checker* c = new Checker{launch, (u64)w.stacks, w.stacks_size, {}, {}, {}, {}, 0, 1, 1, {}, {}, {}, {}, 0, 0, 0};
+    if (!w.spare_pages)
+        w.spare_pages = new ShadowPages();
+    Checker* c = new Checker{launch, (u64)w.stacks, w.stacks_size, {}, {}, {}, {}, 0, 1, 1, {}, {}, {}, *w.spare_pages, 0, 0, 0};
     auto region = [](const EmuRegion& r, u64 base, Space space, u64 index) {
         return Region{base, r.size, r.written, r.known != 0, r.freed != 0, space, index, {}};
     };
@@ -522,12 +544,6 @@ Checker* emu_checker_new(Launch& launch, Worker& w)
     for (u64 i = 0; i < wish.array_count; i++)
         c->arrays.push_back(region(wish.arrays[i], (u64)emu_tls_base() + wish.arrays[i].base, STATIC_SHARED, i));
     c->dynamic = region({0, wish.shared, nullptr, 0, 0}, (u64)w.shared, DYNAMIC_SHARED, 0);
-    auto prepare = [](Region& r) { r.pages.resize((r.size + PAGE - 1) / PAGE); };
-    for (Region& r : c->globals)
-        prepare(r);
-    for (Region& r : c->arrays)
-        prepare(r);
-    prepare(c->dynamic);
     return c;
 }
 
@@ -537,16 +553,10 @@ void emu_checker_free(Checker* c, EmuReport& report)
     report.global_written += c->global_written;
     report.shared_used = c->shared_used;
     for (Region& r : c->globals)
-        free_pages(r);
+        free_pages(*c, r);
     for (Region& r : c->arrays)
-        free_pages(r);
-    free_pages(c->dynamic);
-    for (Page* p : c->spare)
-        while (p) {
-            Page* next = p->next;
-            free(p);
-            p = next;
-        }
+        free_pages(*c, r);
+    free_pages(*c, c->dynamic);
     delete c;
 }
 

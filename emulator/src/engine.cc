@@ -205,19 +205,33 @@ Finding emu_finding(const Worker& w, const Fiber& f, FindingKind kind, void* pc)
 }
 
 // ---------------------------------------------------------------------------------------------- the scheduler
-static void set_ready(Worker& w, const Fiber& f) { w.ready[f.position / 64] |= 1ull << f.position % 64; }
+static void set_ready(Worker& w, const Fiber& f)
+{
+    w.ready[f.position / 64] |= 1ull << f.position % 64;
+    w.ready_words |= 1u << f.position / 64;
+}
+
+static void all_ready(Worker& w)
+{
+    w.ready_words = 0;
+    for (u32 i = 0; i < w.words; i++) {
+        w.ready[i] = w.living[i];
+        w.ready_words |= (u32)(w.living[i] != 0) << i;
+    }
+}
 
 // The first fiber in the order that may run; it leaves the set. So the first warp runs as far ahead of the others as barriers
 // let it, which shows more than if all advanced in step: of a GEMM without its second barrier, step by step hides everything.
-static Fiber* pick(Worker& w)
+static inline Fiber* pick(Worker& w)
 {
-    for (u32 word = 0; word < w.words; word++)
-        if (const u64 bits = w.ready[word]) {
-            const u32 position = word * 64 + (u32)__builtin_ctzll(bits);
-            w.ready[word] &= bits - 1;
-            return &w.fibers[w.order[position]];
-        }
-    return nullptr;
+    if (!w.ready_words)
+        return nullptr;
+    const u32 word = (u32)__builtin_ctz(w.ready_words);
+    const u64 bits = w.ready[word];
+    w.ready[word] = bits & (bits - 1);
+    if (!w.ready[word])
+        w.ready_words &= w.ready_words - 1;
+    return &w.fibers[w.order[word * 64 + (u32)__builtin_ctzll(bits)]];
 }
 
 static void leave(Worker& w, Status status)
@@ -243,7 +257,7 @@ static void* entry_of(Fiber& f)
 }
 
 // The running fiber waits until somebody sets its bit.
-static void park(Worker& w)
+static inline __attribute__((always_inline)) void park(Worker& w)
 {
     Fiber* f = w.self;
     Fiber* next = pick(w);
@@ -272,7 +286,7 @@ static void shuffle_order(Worker& w)
 }
 
 // All threads that are left have arrived at the barrier: they go on, from the first in the order.
-static void release_barrier(Worker& w)
+static __attribute__((noinline)) void release_barrier(Worker& w)
 {
     w.arrived = 0;
     w.barrier_count_result = (int)w.arrived_true;
@@ -280,15 +294,23 @@ static void release_barrier(Worker& w)
     w.barriers++;
     if (w.launch->wish.order == 2)
         shuffle_order(w);
-    for (u32 i = 0; i < w.words; i++)
-        w.ready[i] = w.living[i];
+    all_ready(w);
     for (u32 i = 0; i < w.warp_count; i++)
         w.warps[i].at_barrier = nullptr;
     if (w.checker)
         emu_checker_barrier(*w.checker, w);
 }
 
-static void barrier(Worker& w, int line, int predicate, void* pc)
+static __attribute__((noinline)) void divergent(Worker& w, const Fiber& f, const Fiber& o)
+{
+    Finding r = emu_finding(w, f, DIVERGENT_BARRIER, f.pc);
+    r.other_pc = (u64)o.pc;
+    r.other_thread[0] = o.x, r.other_thread[1] = o.y, r.other_thread[2] = o.z;
+    memcpy(r.other_block, r.block, sizeof r.block);
+    emu_report(*w.launch, r);
+}
+
+static inline __attribute__((always_inline)) void barrier(Worker& w, int line, int predicate, void* pc)
 {
     Fiber& f = *w.self;
     f.op = BARRIER;
@@ -298,14 +320,8 @@ static void barrier(Worker& w, int line, int predicate, void* pc)
     Warp& p = w.warps[f.warp];
     if (!p.at_barrier)
         p.at_barrier = &f;
-    else if (p.at_barrier->line != line) {
-        const Fiber& o = *p.at_barrier;
-        Finding r = emu_finding(w, f, DIVERGENT_BARRIER, pc);
-        r.other_pc = (u64)o.pc;
-        r.other_thread[0] = o.x, r.other_thread[1] = o.y, r.other_thread[2] = o.z;
-        memcpy(r.other_block, r.block, sizeof r.block);
-        emu_report(*w.launch, r);
-    }
+    else if (p.at_barrier->line != line)
+        divergent(w, f, *p.at_barrier);
     w.arrived_true += predicate != 0;
     if (++w.arrived == w.alive)
         release_barrier(w);
@@ -429,10 +445,28 @@ static float f16_to_float(u32 x)
     return as_float(sign | rest << 13) * 0x1p112f;
 }
 
-// The products are exact in f32; they are added to d one after the other along k.
+// The products are exact in f32; they are added to d one after the other along k. Wider registers change the time (a quarter of
+// a whole GEMM's), not the bits.
+typedef float Row __attribute__((vector_size(32)));
+static inline __attribute__((always_inline)) void multiply(const float (*a)[16], const Row* b, Row* d)
+{
+    for (u32 row = 0; row < 16; row++) {
+        Row sum = d[row];
+        for (u32 k = 0; k < 16; k++)
+            sum += a[row][k] * b[k];
+        d[row] = sum;
+    }
+}
+static void multiply_anywhere(const float (*a)[16], const Row* b, Row* d) { multiply(a, b, d); }
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void multiply_avx2(const float (*a)[16], const Row* b, Row* d) { multiply(a, b, d); }
+static const auto multiply_here = __builtin_cpu_supports("avx2") ? multiply_avx2 : multiply_anywhere;
+#else
+static const auto multiply_here = multiply_anywhere;
+#endif
+
 template <bool BF16> static void finish_mma(Warp& p)
 {
-    typedef float Row __attribute__((vector_size(32)));
     float a[16][16];
     Row b[16], d[16];
     auto low = [](u32 x) { return BF16 ? as_float(x << 16) : f16_to_float(x & 0xffff); };
@@ -452,12 +486,7 @@ template <bool BF16> static void finish_mma(Warp& p)
             d[g + i * 8][t + 1] = s.d[i * 2 + 1];
         }
     }
-    for (u32 row = 0; row < 16; row++) {
-        Row sum = d[row];
-        for (u32 k = 0; k < 16; k++)
-            sum += a[row][k] * b[k];
-        d[row] = sum;
-    }
+    multiply_here(a, b, d);
     for (u32 l = 0; l < WARP; l++) {
         const MmaSlot& s = *(MmaSlot*)p.lanes[l]->slot;
         const u32 g = l / 4, t = l % 4 * 2;
@@ -470,7 +499,7 @@ template <bool BF16> static void finish_mma(Warp& p)
 
 // All lanes that `f` waits for are inside the same operation with the same mask. Matrix operations are `.aligned`: there it
 // must be the same line, too, and no lane may be missing.
-static bool all_arrived(const Warp& p, const Fiber& f, u32 need)
+static inline bool all_arrived(const Warp& p, const Fiber& f, u32 need)
 {
     if ((p.waiting & need) != need)
         return false;
@@ -485,7 +514,7 @@ static bool all_arrived(const Warp& p, const Fiber& f, u32 need)
     return true;
 }
 
-static void complete(Worker& w, Warp& p, const Fiber& f, u32 lanes)
+static __attribute__((noinline)) void complete(Worker& w, Warp& p, const Fiber& f, u32 lanes)
 {
     w.collectives++;
     switch (f.op) {
@@ -520,7 +549,16 @@ static void complete(Worker& w, Warp& p, const Fiber& f, u32 lanes)
         emu_checker_warp(*w.checker, w, p, lanes);
 }
 
-static void collective(Op op, u32 mask, void* slot, int line, void* pc)
+[[noreturn]] static __attribute__((noinline)) void bad_mask(Worker& w, const Fiber& f)
+{
+    Finding r = emu_finding(w, f, BAD_MASK, f.pc);
+    r.op = f.op;
+    r.mask = f.mask;
+    emu_report(*w.launch, r);
+    emu_abort(w);
+}
+
+static inline __attribute__((always_inline)) void collective(Op op, u32 mask, void* slot, int line, void* pc)
 {
     Worker& w = *emu_worker;
     Fiber& f = *w.self;
@@ -530,13 +568,8 @@ static void collective(Op op, u32 mask, void* slot, int line, void* pc)
     f.slot = slot;
     f.line = line;
     f.pc = pc;
-    if (!(mask >> f.lane & 1)) {
-        Finding r = emu_finding(w, f, BAD_MASK, pc);
-        r.op = op;
-        r.mask = mask;
-        emu_report(*w.launch, r);
-        emu_abort(w);
-    }
+    if (!(mask >> f.lane & 1))
+        bad_mask(w, f);
     p.waiting |= 1u << f.lane;
     const u32 need = mask & p.alive;
     if (all_arrived(p, f, need))
@@ -830,8 +863,9 @@ static void run_block(Worker& w, u64 index)
         shuffle_order(w);
     for (u32 i = 0; i < w.words; i++) {
         const u32 rest = w.threads - i * 64;
-        w.ready[i] = w.living[i] = rest >= 64 ? ~0ull : (1ull << rest) - 1;
+        w.living[i] = rest >= 64 ? ~0ull : (1ull << rest) - 1;
     }
+    all_ready(w);
     memset(w.shared, 0xff, wish.shared);
     for (u64 i = 0; i < wish.array_count; i++)
         memset(emu_tls_base() + wish.arrays[i].base, 0xff, wish.arrays[i].size);
@@ -938,12 +972,13 @@ void emu_register_layout(const char* unit, const char* name, size_t size, size_t
 extern const void* const emu_units[];
 
 size_t emu_kernel_count() { return emu_units[0] ? kernels().size() : 0; }
-void emu_kernel(size_t i, const char** unit, const char** name, u32* checked, const size_t** sizes, size_t* n)
+void emu_kernel(size_t i, const char** unit, const char** name, u32* checked, const void** entry, const size_t** sizes, size_t* n)
 {
     const RegisteredKernel& k = kernels()[i];
     *unit = k.unit.c_str();
     *name = k.name.c_str();
     *checked = (u32)k.checked;
+    *entry = k.kernel;
     *sizes = k.sizes.data();
     *n = k.sizes.size();
 }

@@ -74,6 +74,7 @@ struct EmuReport {
 
 // ---------------------------------------------------------------------------------------------- fibers
 struct Checker;
+struct ShadowPages;
 struct Launch;
 
 struct Copy {
@@ -83,26 +84,26 @@ struct Copy {
     void* pc;
 };
 
-// One CUDA thread.
-struct Fiber {
-    void* sp;  // where it was left
-    u8* stack; // the top of its stack
-    u32 thread, x, y, z;
-    u32 warp, lane;
-    u32 position; // its place in the order
-    bool fresh;   // not started in this block
+// One CUDA thread. What a switch touches fills the first cache line.
+struct alignas(64) Fiber {
+    void* sp; // where it was left
     // Where it waits, for what.
+    void* pc;
+    void* slot;
     Op op;
     int line;
     u32 mask;
-    void* pc;
-    void* slot;
+    u32 warp, lane;
+    u32 position; // its place in the order
+    u32 x, y, z;
+    bool fresh;  // not started in this block
+    bool fenced; // for the checker: __threadfence was its last word
+    u8* stack;   // the top of its stack
+    u32 thread;
     // Asynchronous copies under way, and how many groups were closed.
     u32 committed;
     std::vector<Copy> copies;
-    // The checker's.
-    u64 stamp;
-    bool fenced;
+    u64 stamp; // the checker's
 };
 
 struct Warp {
@@ -128,6 +129,7 @@ struct Worker {
     u32 alive, arrived, arrived_true;
     int barrier_count_result;
     u32 words;
+    u32 ready_words;                                       // which words of `ready` aren't 0
     u64 ready[MAX_THREADS / 64], living[MAX_THREADS / 64]; // by position
     u16 order[MAX_THREADS];                                // position -> thread
     u32 block[3], block_size[3], grid[3];
@@ -139,6 +141,7 @@ struct Worker {
     size_t stacks_size;
     u32 protected_stacks;
     Checker* checker;
+    ShadowPages* spare_pages; // the checker's, kept for the next launch
     u64 barriers, collectives, copies, mma, thread_count, block_count, shared_used;
     Fiber fibers[MAX_THREADS];
     Warp warps[MAX_THREADS / WARP];

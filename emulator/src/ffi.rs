@@ -82,6 +82,7 @@ unsafe extern "C" {
         unit: *mut *const c_char,
         name: *mut *const c_char,
         checked: *mut u32,
+        entry: *mut *const c_void,
         sizes: *mut *const usize,
         n: *mut usize,
     );

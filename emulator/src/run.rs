@@ -1,6 +1,7 @@
 //! The tables of what was compiled in, and the launch.
 
 use crate::findings::Finding;
+use crate::symbols::Array;
 use crate::{Copies, Failure, Kernel, Layout, MAX_SHARED, MAX_THREADS, Memory, Options, Order, Report, ffi, symbols};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
@@ -23,23 +24,35 @@ unsafe fn text(text: *const c_char) -> &'static str {
     unsafe { CStr::from_ptr(text) }.to_str().expect("names in kernels are ASCII")
 }
 
+/// # Safety
+/// `n` values lie at `at` as long as the program lives; of none the address may be anything.
+unsafe fn slice(at: *const usize, n: usize) -> &'static [usize] {
+    if n == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(at, n) }
+}
+
 struct Tables {
     kernels: Vec<Kernel>,
     by_name: HashMap<&'static str, usize>,
+    /// By the engine's number of a kernel.
+    arrays: Vec<Vec<Array>>,
 }
 
 fn tables() -> &'static Tables {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     TABLES.get_or_init(|| {
-        let (mut kernels, mut by_name) = (Vec::<Kernel>::new(), HashMap::new());
+        let (mut kernels, mut by_name, mut entries) = (Vec::<Kernel>::new(), HashMap::new(), Vec::new());
         // SAFETY: registration ended before `main`.
         for i in 0..unsafe { ffi::emu_kernel_count() } {
             let (mut unit, mut name, mut sizes) = (std::ptr::null(), std::ptr::null(), std::ptr::null());
-            let (mut checked, mut n) = (0, 0);
+            let (mut checked, mut n, mut entry) = (0, 0, std::ptr::null());
             // SAFETY: `i` is below the count; what comes back lives as long as the program.
             let (unit, name, sizes) = unsafe {
-                ffi::emu_kernel(i, &mut unit, &mut name, &mut checked, &mut sizes, &mut n);
-                (text(unit), text(name), std::slice::from_raw_parts(sizes, n))
+                ffi::emu_kernel(i, &mut unit, &mut name, &mut checked, &mut entry, &mut sizes, &mut n);
+                (text(unit), text(name), slice(sizes, n))
             };
             let at = *by_name.entry(name).or_insert_with(|| {
                 kernels.push(Kernel { name, file: unit, parameters: sizes, plain: u32::MAX, checked: u32::MAX });
@@ -48,8 +61,9 @@ fn tables() -> &'static Tables {
             let kernel = &mut kernels[at];
             assert_eq!(kernel.file, unit, "two files have a kernel {name}");
             *(if checked == 1 { &mut kernel.checked } else { &mut kernel.plain }) = i as u32;
+            entries.push(entry as u64);
         }
-        Tables { kernels, by_name }
+        Tables { kernels, by_name, arrays: symbols::arrays(&entries) }
     })
 }
 
@@ -66,6 +80,10 @@ pub fn kernels() -> Vec<&'static str> {
 
 /// All structs that kernels take by value, each once, unless two files see it differently.
 pub fn layouts() -> Vec<Layout> {
+    layouts_of(|unit| !unit.starts_with(TESTING))
+}
+
+fn layouts_of(wanted: impl Fn(&str) -> bool) -> Vec<Layout> {
     let mut all = Vec::<Layout>::new();
     // SAFETY: registration ended before `main`.
     for i in 0..unsafe { ffi::emu_layout_count() } {
@@ -75,11 +93,11 @@ pub fn layouts() -> Vec<Layout> {
         // SAFETY: `i` is below the count; what comes back lives as long as the program.
         let (unit, name, fields, offsets) = unsafe {
             ffi::emu_layout(i, &mut unit, &mut name, &mut size, &mut align, &mut fields, &mut offsets, &mut n);
-            (text(unit), text(name), text(fields), std::slice::from_raw_parts(offsets, n))
+            (text(unit), text(name), text(fields), slice(offsets, n))
         };
         let fields = fields.split(',').map(|f| f.trim().to_string()).zip(offsets.iter().copied()).collect();
         let layout = Layout { name: name.to_string(), size, align, fields };
-        if !unit.starts_with(TESTING) && !all.contains(&layout) {
+        if wanted(unit) && !all.contains(&layout) {
             all.push(layout);
         }
     }
@@ -201,9 +219,8 @@ pub unsafe fn launch(
 
     // SAFETY: the caller's promise.
     let mut parameters = unsafe { Parameters::new(args) };
-    let kind = if options.check { "checked" } else { "plain" };
-    let unit: String = kernel.file.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let arrays = symbols::arrays(&format!("emu_{kind}_{unit}"));
+    let number = if options.check { kernel.checked } else { kernel.plain };
+    let arrays = &tables().arrays[number as usize];
     let array_regions: Vec<_> = arrays
         .iter()
         .map(|a| ffi::Region { base: a.offset as u64, size: a.size, written: std::ptr::null_mut(), known: 0, freed: 0 })
@@ -216,7 +233,7 @@ pub unsafe fn launch(
         Order::Shuffled(seed) => (2, seed),
     };
     let wish = ffi::Launch {
-        kernel: if options.check { kernel.checked } else { kernel.plain },
+        kernel: number,
         check: u32::from(options.check),
         grid,
         block,
@@ -288,4 +305,17 @@ pub unsafe fn launch(
         if places == 1 { "" } else { "s" }
     );
     Err(Failure { message, report: Box::new(report) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_name_all_fields() {
+        let all = layouts_of(|unit| unit == "testing_prim");
+        let fields = [("a", 0), ("b", 8), ("c", 16), ("d", 24), ("e", 32)].map(|(n, at)| (n.to_string(), at)).to_vec();
+        assert_eq!(all, [Layout { name: "Mixed".into(), size: 48, align: 8, fields }]);
+        assert!(layouts_of(|_| true).len() >= 2);
+    }
 }

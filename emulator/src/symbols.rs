@@ -2,7 +2,6 @@
 
 use crate::findings::{Frame, Place};
 use std::collections::HashMap;
-use std::sync::OnceLock;
 
 /// A static `__shared__` array of a kernel's file.
 #[derive(Clone, Debug)]
@@ -14,32 +13,53 @@ pub(crate) struct Array {
     pub size: u64,
 }
 
-/// The arrays of a compiled unit (`emu_plain_softmax`), from the symbol table of the running program. Empty where there is none:
-/// then static arrays are neither filled before a block nor checked.
-pub(crate) fn arrays(unit: &str) -> &'static [Array] {
-    static ALL: OnceLock<HashMap<String, Vec<Array>>> = OnceLock::new();
-    ALL.get_or_init(|| read_arrays().unwrap_or_default()).get(unit).map_or(&[], |v| v)
+/// For each kernel, given by the address of its code, the arrays that it may use: its own, and those of functions of its file that
+/// are no kernels. They come from the symbol table of the running program; where it has none, static arrays are neither filled
+/// before a block nor checked.
+pub(crate) fn arrays(kernels: &[u64]) -> Vec<Vec<Array>> {
+    read_arrays(kernels).unwrap_or_else(|| vec![Vec::new(); kernels.len()])
 }
 
-fn read_arrays() -> Option<HashMap<String, Vec<Array>>> {
+/// The part of a mangled name that tells file and copy: `emu_plain_softmax` of `_ZN17emu_plain_softmax12_GLOBAL__N_1..`.
+fn unit(mangled: &str) -> Option<&str> {
+    let at = mangled.find("emu_")?;
+    Some(&mangled[at..at + mangled[at..].find("12_GLOBAL__N_1")?])
+}
+
+fn read_arrays(kernels: &[u64]) -> Option<Vec<Vec<Array>>> {
     use object::{Object, ObjectSymbol, SymbolKind};
     let bytes = std::fs::read(std::env::current_exe().ok()?).ok()?;
     let file = object::File::parse(&*bytes).ok()?;
-    let tls = || file.symbols().filter(|s| s.kind() == SymbolKind::Tls);
-    let anchor = tls().find(|s| s.name() == Ok("emu_tls_anchor"))?.address();
-    let mut all: HashMap<String, Vec<Array>> = HashMap::new();
-    for symbol in tls() {
-        let Ok(mangled) = symbol.name() else { continue };
-        // `_ZZN<length>emu_plain_softmax12_GLOBAL__N_1...`
-        let Some(at) = mangled.find("emu_") else { continue };
-        let Some(end) = mangled[at..].find("12_GLOBAL__N_1") else { continue };
-        let unit = &mangled[at..at + end];
-        let offset = symbol.address().wrapping_sub(anchor) as i64;
-        let name = base_name(mangled);
-        all.entry(unit.to_string()).or_default().push(Array { name, offset, size: symbol.size() });
-    }
-    for list in all.values_mut() {
-        list.sort_by_key(|a| a.offset);
+    let named = |name: &str| file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
+    let anchor = named("emu_tls_anchor")?;
+    // Programs may be loaded anywhere; one function tells where.
+    let moved = (crate::ffi::emu_begin as *const () as u64).wrapping_sub(named("emu_begin")?);
+    let code: HashMap<u64, &str> = file
+        .symbols()
+        .filter(|s| s.kind() == SymbolKind::Text)
+        .filter_map(|s| Some((s.address().wrapping_add(moved), s.name().ok()?)))
+        .filter(|(_, name)| unit(name).is_some())
+        .collect();
+    let names: Vec<Option<&str>> = kernels.iter().map(|k| code.get(k).copied()).collect();
+    let mut all = vec![Vec::new(); kernels.len()];
+    for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Tls) {
+        let Some((mangled, file)) = symbol.name().ok().and_then(|n| Some((n, unit(n)?))) else { continue };
+        // `_ZZN..7softmaxILi5EEEvPKfE4most` is `most` in `_ZN..7softmaxILi5EEEvPKf`.
+        let is_in = |kernel: &str| {
+            let inner = mangled.strip_prefix("_ZZ").zip(kernel.strip_prefix("_Z"));
+            inner.is_some_and(|(array, kernel)| array.strip_prefix(kernel).is_some_and(|rest| rest.starts_with('E')))
+        };
+        let owner = names.iter().flatten().find(|n| is_in(n));
+        let array = Array {
+            name: base_name(mangled),
+            offset: symbol.address().wrapping_sub(anchor) as i64,
+            size: symbol.size(),
+        };
+        for (kernel, list) in names.iter().zip(&mut all) {
+            if kernel.is_some_and(|k| unit(k) == Some(file) && owner.is_none_or(|o| *o == k)) {
+                list.push(array.clone());
+            }
+        }
     }
     Some(all)
 }

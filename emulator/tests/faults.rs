@@ -165,3 +165,209 @@ fn threads_that_never_meet() {
         assert!(dead.waits_in.starts_with("mma") && dead.count == 124, "{dead}");
     }
 }
+
+fn softmax(fault: &str, options: &Options) -> (Vec<f32>, Result<Report, Failure>) {
+    let (rows, n) = (3, 200);
+    let memory = Memory::new();
+    let x = upload(&memory, (0..rows * n).map(|i| number(i).to_ne_bytes()));
+    let (bias, y) = (memory.allocate(n * 4).unwrap(), memory.allocate(rows * n * 4).unwrap());
+    let args = vec![x.into(), bias.into(), y.into(), (n as i32).into()];
+    let result =
+        run(&memory, &format!("softmax<{fault}>"), [rows as u32, 1, 1], [128, 1, 1], n as u32 * 4, args, options);
+    (download_f32(&memory, y, rows * n), result)
+}
+
+fn found_in_softmax(fault: &str, kind: FindingKind) -> (Finding, Failure) {
+    found(|o| softmax(fault, o).1.err(), true, kind)
+}
+
+#[test]
+fn the_correct_softmax_is_clean() {
+    need_emulator!();
+    let right = softmax("CORRECT", &Options::default()).0;
+    for row in right.chunks(200) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    for check in [false, true] {
+        for options in Options::all(check) {
+            let (values, result) = softmax("CORRECT", &options);
+            let report = result.unwrap_or_else(|e| panic!("{e}"));
+            assert!(values == right);
+            assert_eq!(report.shared_bytes_used, 800);
+            if check {
+                assert_eq!((report.global_bytes_read, report.global_bytes_written), (2400, 2400));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_softmax_without_a_barrier() {
+    need_emulator!();
+    let right = softmax("CORRECT", &Options::default()).0;
+    let wrong = Options::all(false).iter().filter(|o| softmax("NO_BARRIER", o).0 != right).count();
+    assert!(wrong >= 4, "wrong in {wrong} of 6");
+    let (race, _) = found_in_softmax("NO_BARRIER", FindingKind::Race);
+    assert_eq!((race.space, race.size), (Space::DynamicShared, 4));
+    assert!(source(&race.place).contains("row[i]"), "{race}");
+}
+
+#[test]
+fn a_shared_array_read_before_it_is_written() {
+    need_emulator!();
+    let (read, _) = found_in_softmax("READ_TOO_SOON", FindingKind::Uninitialised);
+    assert_eq!((read.space, read.access, read.size), (Space::StaticShared, Access::Read, 4));
+    assert_eq!(read.array.as_deref(), Some("most"));
+    assert!(source(&read.place).contains("most[0]"), "{read}");
+}
+
+#[test]
+fn a_number_too_far_in_shared_memory() {
+    need_emulator!();
+    let (bound, _) = found_in_softmax("ROW_TOO_LONG", FindingKind::OutOfBounds);
+    assert_eq!(
+        (bound.space, bound.access, bound.offset, bound.buffer_size),
+        (Space::DynamicShared, Access::Write, 800, 800)
+    );
+    assert!(source(&bound.place).starts_with("row[i] = v"), "{bound}");
+
+    // The kernel's arrays may lie side by side, so the step too far may hit the other one: then something is read unwritten.
+    let failure = softmax("SCRATCH_TOO_SMALL", &Options { check: true, ..Options::default() }).1.unwrap_err();
+    println!("{failure}");
+    assert!(failure.has(FindingKind::OutOfBounds) || failure.has(FindingKind::Uninitialised), "{failure}");
+}
+
+#[test]
+fn a_buffer_that_nobody_filled() {
+    need_emulator!();
+    let (values, _) = softmax("UNWRITTEN_BIAS", &Options::default());
+    assert!(values.iter().all(|x| x.is_nan()));
+    let (read, _) = found_in_softmax("UNWRITTEN_BIAS", FindingKind::Uninitialised);
+    assert_eq!((read.space, read.offset, read.buffer_size, read.count), (Space::Global, 0, 800, 600));
+    assert!(source(&read.place).contains("bias[i"), "{read}");
+}
+
+#[test]
+fn memory_that_an_unchecked_kernel_wrote_counts_as_written() {
+    need_emulator!();
+    let memory = Memory::new();
+    let x = upload(&memory, [5u32].into_iter().map(u32::to_ne_bytes));
+    let (y, z) = (memory.allocate(4).unwrap(), memory.allocate(4).unwrap());
+    let go = |from: u64, to: u64, check| {
+        let options = Options { check, ..Options::default() };
+        run(&memory, "read_one", [1; 3], [1; 3], 0, vec![from.into(), to.into()], &options)
+    };
+    assert!(go(y, z, true).unwrap_err().has(FindingKind::Uninitialised));
+    go(x, y, false).unwrap();
+    go(y, z, true).unwrap();
+    let late = memory.allocate(4).unwrap();
+    assert!(go(late, z, true).unwrap_err().has(FindingKind::Uninitialised));
+    // A checked kernel's writes are known, and so are a copy's.
+    go(x, late, true).unwrap();
+    go(late, z, true).unwrap();
+    let (a, b) = (memory.allocate(4).unwrap(), memory.allocate(4).unwrap());
+    memory.copy(late, a, 4).unwrap();
+    go(a, z, true).unwrap();
+    memory.copy(b, a, 4).unwrap();
+}
+
+#[test]
+fn a_buffer_that_was_freed() {
+    need_emulator!();
+    let memory = Memory::new();
+    let (x, y) = (upload(&memory, [5u32].into_iter().map(u32::to_ne_bytes)), memory.allocate(4).unwrap());
+    memory.free(x).unwrap();
+    let options = Options { check: true, ..Options::default() };
+    let failure = run(&memory, "read_one", [1; 3], [1; 3], 0, vec![x.into(), y.into()], &options).unwrap_err();
+    println!("{failure}");
+    assert!(failure.has(FindingKind::UseAfterFree));
+}
+
+#[test]
+fn wild_addresses_end_the_launch_and_not_the_program() {
+    need_emulator!();
+    let options = Options { check: true, ..Options::default() };
+    for far in [1i64 << 40, -(1 << 30), 100_000] {
+        let memory = Memory::new();
+        let y = memory.allocate(4).unwrap();
+        let failure = run(&memory, "wild", [8, 1, 1], [64, 1, 1], 0, vec![y.into(), far.into()], &options).unwrap_err();
+        println!("{failure}");
+        assert!(failure.has(FindingKind::OutOfBounds) && failure.findings().len() == 1);
+    }
+    let memory = Memory::new();
+    let null = 0u64;
+    let failure = run(&memory, "read_one", [1; 3], [1; 3], 0, vec![null.into(), null.into()], &options).unwrap_err();
+    assert_eq!((failure.findings()[0].space, failure.findings()[0].address), (Space::Nowhere, 0));
+}
+
+#[test]
+fn vectors_at_odd_addresses() {
+    need_emulator!();
+    let memory = Memory::new();
+    let x = upload(&memory, (0..16u32).map(u32::to_ne_bytes));
+    let y = memory.allocate(16).unwrap();
+    let options = Options { check: true, ..Options::default() };
+    let go = |from: i32| run(&memory, "misaligned", [1; 3], [1; 3], 0, vec![x.into(), y.into(), from.into()], &options);
+    go(4).unwrap();
+    let failure = go(1).unwrap_err();
+    println!("{failure}");
+    assert!(failure.has(FindingKind::Misaligned) && failure.findings()[0].size == 16);
+    assert!(source(&failure.findings()[0].place).starts_with("*(Vec4*)out"));
+}
+
+#[test]
+fn lanes_that_trust_in_marching_in_step() {
+    need_emulator!();
+    let neighbours = |kernel: &str, options: &Options| {
+        let memory = Memory::new();
+        let (x, y) = (upload(&memory, (0..128u32).map(u32::to_ne_bytes)), memory.allocate(512).unwrap());
+        run(&memory, kernel, [1; 3], [128, 1, 1], 0, vec![x.into(), y.into()], options)
+    };
+    for options in Options::all(true) {
+        neighbours("neighbours<true>", &options).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let (race, _) = found(|o| neighbours("neighbours<false>", o).err(), true, FindingKind::Race);
+    assert_eq!((race.space, race.array.as_deref()), (Space::StaticShared, Some("tile")));
+}
+
+#[test]
+fn the_last_block_may_finish_the_sum_behind_a_fence() {
+    need_emulator!();
+    let total = |kernel: &str, options: &Options| {
+        let memory = Memory::new();
+        let x = upload(&memory, (0..256 * 20).map(|i| number(i).to_ne_bytes()));
+        let (parts, out) = (memory.allocate(80).unwrap(), memory.allocate(4).unwrap());
+        let ticket = upload(&memory, [0u32].into_iter().map(u32::to_ne_bytes));
+        let args = vec![x.into(), parts.into(), ticket.into(), out.into()];
+        let result = run(&memory, kernel, [20, 1, 1], [256, 1, 1], 0, args, options);
+        (download_f32(&memory, out, 1)[0], result)
+    };
+    let want: f32 = (0..256 * 20).map(number).sum();
+    for check in [false, true] {
+        for options in Options::all(check) {
+            let (got, result) = total("total<true>", &options);
+            result.unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(got, want);
+        }
+    }
+    let (race, _) = found(|o| total("total<false>", o).1.err(), true, FindingKind::Race);
+    assert!(source(&race.place).contains("parts[i]"), "{race}");
+}
+
+#[test]
+fn two_barriers_that_look_like_one() {
+    need_emulator!();
+    let go = |kernel: &'static str| {
+        move |options: &Options| {
+            let memory = Memory::new();
+            let y = memory.allocate(128).unwrap();
+            run(&memory, kernel, [1; 3], [32, 1, 1], 0, vec![y.into()], options).err()
+        }
+    };
+    for check in [false, true] {
+        let (finding, _) = found(go("two_barriers"), check, FindingKind::DivergentBarrier);
+        assert!(finding.other.is_some());
+        let (finding, _) = found(go("wrong_mask"), check, FindingKind::BadMask);
+        assert_eq!((finding.mask, finding.thread), (0x7fff_ffff, [31, 0, 0]));
+    }
+}

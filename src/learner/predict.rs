@@ -4,7 +4,7 @@ use super::Learner;
 use crate::data::{DataLoader, Subset};
 use crate::nn::{Context, Module};
 use crate::ops::cross_entropy::{cross_entropy_per_item, softmax};
-use crate::{Error, ErrorKind, Result, Tensor, autograd};
+use crate::{Device, Error, ErrorKind, Result, Tensor, autograd};
 use std::path::{Path, PathBuf};
 
 /// What a model says about a set, in the set's order.
@@ -58,8 +58,8 @@ impl Learner {
             let logits: Vec<f64> = all.probabilities.concat();
             let rows = all.targets.len();
             let c = logits.len() / rows.max(1);
-            let p = Tensor::from_slice(&logits, [rows, c], self.device)?;
-            let value = metric.of(&p, &Tensor::from_slice(&all.targets, [rows], self.device)?)?;
+            let p = Tensor::from_slice(&logits, [rows, c], Device::Cpu)?;
+            let value = metric.of(&p, &Tensor::from_slice(&all.targets, [rows], Device::Cpu)?)?;
             all.metrics.push((metric.name().to_string(), value));
         }
         Ok(all)

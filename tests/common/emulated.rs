@@ -13,7 +13,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// How the emulator runs: order of threads, when asynchronous copies arrive, checker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,41 @@ pub fn device(mode: Mode) -> Option<Device> {
     Some(*DEVICES[place].get_or_init(|| Device::Cuda(Gpu::with_driver(Box::new(Emulated::new(mode))))))
 }
 
+/// A device of its own with `bytes` of memory that keeps freed buffers as a GPU does, and counts what it is asked for.
+pub fn watched(bytes: usize) -> Option<(Device, Watch)> {
+    device(Mode::Plain)?;
+    let mut emulated = Emulated::new(Mode::Plain);
+    emulated.description.caches = true;
+    emulated.description.label = "emulator (watched)".into();
+    emulated.size = bytes;
+    let watch = Watch(emulated.counts.clone());
+    Some((Device::Cuda(Gpu::with_driver(Box::new(emulated))), watch))
+}
+
+/// Looks at the counts of a watched device.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Mutex<Counts>>);
+
+impl Watch {
+    pub fn counts(&self) -> Counts {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// What a device was asked for so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub launched: u64,
+    pub synchronized: u64,
+    pub allocated: u64,
+    pub uploads_on_copy_stream: u64,
+}
+
 struct Emulated {
     description: Description,
     options: Options,
+    size: usize,
+    counts: Arc<Mutex<Counts>>,
     memory: Memory,
     kernels: Mutex<Vec<Kernel>>,
     events: AtomicU64,
@@ -72,7 +104,12 @@ impl Emulated {
             label: format!("emulator ({mode:?})"),
         };
         let (memory, kernels, events) = (Memory::new(), Mutex::default(), AtomicU64::new(1));
-        Emulated { description, options: mode.options(), memory, kernels, events }
+        let (options, counts) = (mode.options(), Arc::default());
+        Emulated { description, options, size: 16 << 30, counts, memory, kernels, events }
+    }
+
+    fn count(&self, f: impl FnOnce(&mut Counts)) {
+        f(&mut self.counts.lock().unwrap());
     }
 }
 
@@ -92,11 +129,14 @@ impl Driver for Emulated {
     }
 
     fn memory(&self) -> Result<(usize, usize), Failure> {
-        const ALL: usize = 16 << 30;
-        Ok((ALL - self.memory.in_use().min(ALL), ALL))
+        Ok((self.size - (self.memory.in_use() as usize).min(self.size), self.size))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, Failure> {
+        if bytes > self.memory()?.0 {
+            return Err(Failure { out_of_memory: true, message: "there is no more memory".into() });
+        }
+        self.count(|c| c.allocated += 1);
         self.memory.allocate(bytes).map(Address).map_err(failed)
     }
 
@@ -113,7 +153,10 @@ impl Driver for Emulated {
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(at.as_ptr(), bytes)) });
     }
 
-    unsafe fn copy(&self, _: Stream, transfer: Transfer, bytes: usize) -> Result<(), Failure> {
+    unsafe fn copy(&self, stream: Stream, transfer: Transfer, bytes: usize) -> Result<(), Failure> {
+        if stream == Stream::Copy {
+            self.count(|c| c.uploads_on_copy_stream += 1);
+        }
         match transfer {
             // SAFETY: the caller says that the host memory has this size.
             Transfer::Up(from, to) => self.memory.write(to.0, unsafe { std::slice::from_raw_parts(from, bytes) }),
@@ -138,6 +181,7 @@ impl Driver for Emulated {
     }
 
     unsafe fn launch(&self, _: Stream, f: Function, launch: &Launch, arguments: &[Argument]) -> Result<(), Failure> {
+        self.count(|c| c.launched += 1);
         let kernel = self.kernels.lock().unwrap()[f.0 as usize];
         let arguments: Vec<(*const c_void, usize)> = arguments.iter().map(|a| (a.at, a.size)).collect();
         // SAFETY: the emulator compares number and sizes of the arguments and checks every address that the kernel uses.
@@ -168,6 +212,7 @@ impl Driver for Emulated {
     }
 
     fn synchronize(&self, _: Event) -> Result<(), Failure> {
+        self.count(|c| c.synchronized += 1);
         Ok(())
     }
 

@@ -6,6 +6,21 @@ pub mod emulated;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use onecycle::{DType, Device};
+
+/// Every device there is: the processor, the emulated GPU (every access checked), and the machine's GPUs.
+pub fn devices() -> Vec<Device> {
+    let gpus = Device::all().into_iter().filter(|d| *d != Device::Cpu);
+    [Device::Cpu].into_iter().chain(emulated::device(emulated::Mode::Checked)).chain(gpus).collect()
+}
+
+/// Every device with every full-precision type it computes in.
+pub fn kinds() -> Vec<(Device, DType)> {
+    let mut all: Vec<_> = devices().into_iter().map(|d| (d, DType::F32)).collect();
+    all.push((Device::Cpu, DType::F64));
+    all
+}
+
 /// Says that something is skipped, and why. Written to standard error itself: what `println!` prints, the test runner keeps
 /// to itself when a test passes, and a skip that nobody sees is no better than a test that isn't there.
 pub fn skip(why: std::fmt::Arguments<'_>) {
