@@ -29,7 +29,7 @@ struct Run {
     rounded_to: DType,
     drawn: u64,
     leaves: Vec<(String, Arc<GradSlot>)>,
-    made: Vec<(String, Vec<f64>)>,
+    made: Made,
 }
 
 impl Run {
@@ -90,6 +90,8 @@ impl Run {
 }
 
 type Body = fn(&mut Run) -> Result<()>;
+/// Results with their names.
+type Made = Vec<(String, Vec<f64>)>;
 
 const CASES: &[(&str, Body)] = &[
     ("add", |r| {
@@ -397,7 +399,7 @@ fn compare(what: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)], 
     }
 }
 
-fn run(body: Body, device: Device, dtype: DType, rounded_to: DType) -> Vec<(String, Vec<f64>)> {
+fn run(body: Body, device: Device, dtype: DType, rounded_to: DType) -> Made {
     let mut run = Run::new(device, dtype, rounded_to);
     body(&mut run).unwrap_or_else(|e| panic!("{e}"));
     run.made
@@ -407,7 +409,7 @@ fn run(body: Body, device: Device, dtype: DType, rounded_to: DType) -> Vec<(Stri
 fn check(name: &str) {
     let body = CASES.iter().find(|(n, _)| *n == name).expect("it is in the list").1;
     onecycle::device::cpu::buffer::poison(true);
-    let mut bits: Vec<(DType, Vec<(String, Vec<f64>)>)> = Vec::new();
+    let mut bits: Vec<(DType, Made)> = Vec::new();
     for (device, types) in devices(&[Mode::Checked, Mode::ShuffledLate, Mode::ReverseLate]) {
         for dtype in types {
             let want = run(body, Device::Cpu, DType::F64, dtype);

@@ -17,12 +17,15 @@ pub(super) fn full(gpu: Gpu, value: f64, shape: Shape, dtype: DType) -> Result<T
     });
     let at = memory.address();
     let launch = Launch::over(n);
-    // SAFETY (all): `fill` writes `n` numbers of the size in its name to `at`, which has room for them.
     match dtype.size() {
         _ if bits == 0 => gpu.zero(&mut memory)?,
+        // SAFETY: `at` has room for `n` bytes.
         1 => unsafe { gpu.launch(kernel!("fill<u8>"), launch, (at, bits as u8, n as i64))? },
+        // SAFETY: `at` has room for `n` numbers of 16 bits.
         2 => unsafe { gpu.launch(kernel!("fill<u16>"), launch, (at, bits as u16, n as i64))? },
+        // SAFETY: `at` has room for `n` numbers of 32 bits.
         4 => unsafe { gpu.launch(kernel!("fill<u32>"), launch, (at, bits as u32, n as i64))? },
+        // SAFETY: `at` has room for `n` numbers of 64 bits.
         _ => unsafe { gpu.launch(kernel!("fill<u64>"), launch, (at, bits, n as i64))? },
     }
     Ok(Tensor::from_storage(Storage::Cuda(memory), shape, dtype))

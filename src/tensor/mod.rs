@@ -50,7 +50,7 @@ impl Tensor {
     /// A tensor of `shape` with a copy of `data` on `device`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when the lengths differ.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the lengths differ.
     pub fn from_slice<T: Element>(data: &[T], shape: impl Into<Shape>, device: Device) -> Result<Tensor> {
         let shape = shape.into();
         if shape.numel() != data.len() {
@@ -147,7 +147,7 @@ impl Tensor {
     /// A copy of the numbers on the host, in row-major order. On a GPU this waits for all work given so far.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when `T` isn't the tensor's dtype; [`ErrorKind::Device`] when that work failed.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when `T` isn't the tensor's dtype; [`ErrorKind::Device`](crate::ErrorKind::Device) when that work failed.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         if T::DTYPE != self.dtype {
             return Err(Error::shape(
@@ -168,7 +168,7 @@ impl Tensor {
     /// The numbers as doubles, whatever the float or integer type.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when the work before it failed.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the work before it failed.
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
         for_element!(self.dtype, T => Ok(self.to_vec::<T>()?.into_iter().map(T::double).collect()))
     }
@@ -176,7 +176,7 @@ impl Tensor {
     /// The only number of a tensor with one element, as a double.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when there are more or none; [`ErrorKind::Device`] when the work before it failed.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there are more or none; [`ErrorKind::Device`](crate::ErrorKind::Device) when the work before it failed.
     pub fn item(&self) -> Result<f64> {
         match self.to_f64_vec()?[..] {
             [value] => Ok(value),

@@ -129,7 +129,7 @@ impl Driver for Emulated {
     }
 
     fn memory(&self) -> Result<(usize, usize), Failure> {
-        Ok((self.size - (self.memory.in_use() as usize).min(self.size), self.size))
+        Ok((self.size - self.memory.in_use().min(self.size), self.size))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, Failure> {

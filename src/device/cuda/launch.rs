@@ -1,7 +1,7 @@
 //! How a kernel gets its parameters.
 //!
-//! A kernel's parameters are addresses, numbers and structs, all by value; [`Gpu::launch`] takes them as a tuple in the order of the
-//! `.cu` file. Structs are declared with [`geometry!`], which fixes their layout as C's and remembers it, so that a test can
+//! A kernel's parameters are addresses, numbers and structs, all by value; `Gpu::launch` takes them as a tuple in the order of the
+//! `.cu` file. Structs are declared with `geometry!`, which fixes their layout as C's and remembers it, so that a test can
 //! compare size and offsets with the kernel's side. The driver checks number and sizes where it can (the emulator does).
 
 use super::Gpu;
