@@ -182,6 +182,39 @@ fn emulator_runs_a_whole_learner() {
     assert_eq!(learner(dir.path()).to_device(Device::Cpu).unwrap().to_bf16().err().unwrap().kind(), ErrorKind::Shape);
 }
 
+#[test]
+fn emulator_keeps_pictures_on_the_device() {
+    let dir = tempfile::tempdir().unwrap();
+    colours(dir.path());
+    let Some((device, watch)) = emulated::watched(usize::MAX) else { return };
+    let mut kept = learner(dir.path()).to_device(device).unwrap().cache_on_gpu(true);
+    let mut plain = learner(dir.path()).to_device(device).unwrap();
+    // These pictures have nothing to crop away but a strip: the first epoch's draws are those of an uncached run.
+    kept.fit(1, 1e-4).unwrap();
+    plain.fit(1, 1e-4).unwrap();
+    assert_eq!(kept.recorder().losses(), plain.recorder().losses());
+    // The first epoch dropped its last short batch; after the second everything is there.
+    kept.fit(1, 1e-4).unwrap();
+    kept.fit(1, 1e-4).unwrap();
+    let before = watch.counts().uploads_on_copy_stream;
+    kept.fit(2, 1e-4).unwrap();
+    assert_eq!(watch.counts().uploads_on_copy_stream, before, "nothing travels any more");
+    assert!(kept.recorder().losses().iter().all(|l| l.is_finite()));
+    assert_eq!(kept.cache_refused(), None);
+
+    // Where they don't fit, training goes on as it would have, and the learner says why.
+    let Some((large, watch)) = emulated::watched(usize::MAX) else { return };
+    learner(dir.path()).to_device(large).unwrap().fit(1, 1e-4).unwrap();
+    let enough = watch.counts().allocated_bytes as usize + 20_000;
+    let Some((small, _)) = emulated::watched(enough) else { return };
+    let mut refused = learner(dir.path()).to_device(small).unwrap();
+    refused.fit(1, 1e-4).unwrap();
+    refused = refused.cache_on_gpu(true);
+    refused.fit(1, 1e-4).unwrap();
+    let why = refused.cache_refused().unwrap();
+    assert!(why.contains("MiB"), "{why}");
+}
+
 /// A training step gives work and goes on. Only the loss of the step before may be waited for.
 #[test]
 fn emulator_sees_no_waiting_inside_a_step() {

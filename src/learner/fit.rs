@@ -6,8 +6,9 @@
 
 use super::Learner;
 use super::callback::{self, Callback, Event, Level, Signal, Stop};
+use super::feed::{Fed, Feed};
 use super::scheduler::ParamScheduler;
-use crate::data::{Batch, Subset};
+use crate::data::{Batch, BatchDraws, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
 use crate::optim::schedule::{OneCycle, Schedule, one_cycle};
@@ -116,7 +117,7 @@ impl Learner {
     fn train_pass(&mut self) -> Signal {
         let epoch = self.epochs_seen;
         self.epochs_seen += 1;
-        let mut batches = self.dls.train.epoch(epoch);
+        let mut batches = Feed::new(&self.dls.train, epoch, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.load(i, &batch?, Subset::Train, epoch)?;
             self.level(Level::Batch, Learner::train_batch)?;
@@ -141,7 +142,7 @@ impl Learner {
     }
 
     fn validate_pass(&mut self) -> Signal {
-        let mut batches = self.dls.valid.epoch(0);
+        let mut batches = Feed::new(&self.dls.valid, 0, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.load(i, &batch?, Subset::Valid, 0)?;
             self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
@@ -182,11 +183,12 @@ impl Learner {
         }
     }
 
-    /// Makes a batch the present one: bytes to the device, batch transforms there.
-    fn load(&mut self, i: usize, batch: &Batch, subset: Subset, epoch: u64) -> Result<()> {
+    /// Makes a batch the present one: batch transforms on the device.
+    fn load(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
         self.at.iter = i;
-        self.at.x = Some(self.inputs(batch, subset, epoch)?);
-        self.at.y = Some(Tensor::from_slice(&batch.targets, [batch.len()], self.device)?);
+        let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
+        self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);
+        self.at.y = Some(Tensor::from_slice(&batch.targets, [batch.targets.len()], self.device)?);
         Ok(())
     }
 

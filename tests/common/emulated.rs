@@ -81,6 +81,7 @@ pub struct Counts {
     pub launched: u64,
     pub synchronized: u64,
     pub allocated: u64,
+    pub allocated_bytes: u64,
     pub uploads_on_copy_stream: u64,
 }
 
@@ -136,7 +137,10 @@ impl Driver for Emulated {
         if bytes > self.memory()?.0 {
             return Err(Failure { out_of_memory: true, message: "there is no more memory".into() });
         }
-        self.count(|c| c.allocated += 1);
+        self.count(|c| {
+            c.allocated += 1;
+            c.allocated_bytes += bytes as u64;
+        });
         self.memory.allocate(bytes).map(Address).map_err(failed)
     }
 
