@@ -92,12 +92,36 @@ impl Learner {
         self.at = Progress { n_epoch: epochs, ..Progress::default() };
         self.cbs.extend(scheduler.map(|s| Box::new(s) as Box<dyn Callback>));
         self.cbs.sort_by_key(|cb| cb.order());
+        if let Device::Cuda(gpu) = self.device {
+            gpu.reset_peak();
+        }
         let outcome = self.fit_loop();
+        (self.at.pred, self.at.loss) = (None, None);
         self.cbs.retain(|cb| cb.name() != ParamScheduler::NAME);
         self.opt.zero_grad();
         match outcome {
-            Err(Stop::Failed(e)) => Err(e),
+            Err(Stop::Failed(e)) => Err(self.advise(e)),
             Ok(()) | Err(Stop::Cancel(_)) => Ok(()),
+        }
+    }
+
+    /// An out-of-memory error with a batch size that should fit.
+    fn advise(&self, e: Error) -> Error {
+        let (ErrorKind::OutOfMemory, Device::Cuda(gpu)) = (e.kind(), self.device) else { return e };
+        let bs = self.dls.train.bs();
+        gpu.release();
+        let free = gpu.memory().map_or(0, |(free, _)| free);
+        let (in_use, peak) = gpu.usage();
+        // What is left after the failed batch is gone is there whatever the batch size; the rest grows with it. It failed before its
+        // peak, which is why a quarter is left as margin.
+        let batch = peak.saturating_sub(in_use).max(1);
+        let fits = (bs as f64 * free as f64 / batch as f64 * 0.75) as usize;
+        match fits.min(bs * 3 / 4) {
+            0 | 1 => e.remedy("use smaller pictures (--size) or a smaller network: not even a batch of 2 would fit"),
+            n => {
+                let n = if n >= 8 { n / 8 * 8 } else { n };
+                e.remedy(format!("use a smaller batch: about {n} pictures should fit, bs({n}) or --bs {n}"))
+            }
         }
     }
 
