@@ -23,6 +23,9 @@
 // **Asynchronous copies.** Their destination is a write that lasts from the issue to the wait: whoever touches it in between is
 // wrong, the issuing thread included. After the wait it counts as a write of that thread, which others still need a barrier to see.
 //
+// **Alignment.** `-fsanitize=alignment` tests each address against the type in the source, and calls the last function of this file
+// if it doesn't fit. By the access hooks alone one could not tell: a compiler may load a vector in parts.
+//
 // Collectives count as order here. CUDA promises that only for `__syncwarp`; `orders_memory` is the place to be stricter.
 
 #include "engine.hh"
@@ -573,30 +576,12 @@ static inline __attribute__((always_inline)) void hook(void* p, u64 size, Access
         emu_abort(*w);
 }
 
-static void misaligned(Worker& w, void* p, u64 size, Access kind, void* pc)
-{
-    Finding r = emu_finding(w, *w.self, MISALIGNED, pc);
-    r.access = kind;
-    r.size = (u32)size;
-    r.address = (u64)p;
-    emu_report(*w.launch, r);
-    emu_abort(w);
-}
-
-template <u32 N> static inline __attribute__((always_inline)) void aligned_hook(void* p, Access kind, void* pc)
-{
-    if (N > 1 && (u64)p % N && emu_worker && emu_worker->checker)
-        misaligned(*emu_worker, p, N, kind, pc);
-    hook(p, N, kind, pc);
-}
-
 #define RETURN ((void*)((u64)__builtin_return_address(0) - 1))
-// Unaligned: the compiler says that the type promises less than `n`, so any address is fine.
 #define HOOKS(n)                                                                                                                   \
-    void __tsan_read##n(void* p) { aligned_hook<n>(p, READ, RETURN); }                                                                     \
-    void __tsan_write##n(void* p) { aligned_hook<n>(p, WRITE, RETURN); }                                                                   \
-    void __tsan_volatile_read##n(void* p) { aligned_hook<n>(p, READ, RETURN); }                                                            \
-    void __tsan_volatile_write##n(void* p) { aligned_hook<n>(p, WRITE, RETURN); }                                                          \
+    void __tsan_read##n(void* p) { hook(p, n, READ, RETURN); }                                                                     \
+    void __tsan_write##n(void* p) { hook(p, n, WRITE, RETURN); }                                                                   \
+    void __tsan_volatile_read##n(void* p) { hook(p, n, READ, RETURN); }                                                            \
+    void __tsan_volatile_write##n(void* p) { hook(p, n, WRITE, RETURN); }                                                          \
     void __tsan_unaligned_read##n(void* p) { hook(p, n, READ, RETURN); }                                                           \
     void __tsan_unaligned_write##n(void* p) { hook(p, n, WRITE, RETURN); }                                                         \
     void __tsan_unaligned_volatile_read##n(void* p) { hook(p, n, READ, RETURN); }                                                  \
@@ -629,5 +614,25 @@ void* __tsan_memset(void* to, int value, size_t n)
 {
     hook(to, n, WRITE, RETURN);
     return memset(to, value, n);
+}
+
+struct TypeMismatch { // what the compiler tells, by its own convention
+    const char* file;
+    u32 line, column;
+    const void* type;
+    u8 log_alignment, kind; // kind 1: a store
+};
+void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, void* p)
+{
+    Worker* w = emu_worker;
+    const u64 alignment = 1ull << data->log_alignment;
+    if (!w || !w->checker || (u64)p % alignment == 0)
+        return;
+    Finding r = emu_finding(*w, *w->self, MISALIGNED, RETURN);
+    r.access = data->kind == 1 ? WRITE : READ;
+    r.size = (u32)alignment;
+    r.address = (u64)p;
+    emu_report(*w->launch, r);
+    emu_abort(*w);
 }
 }

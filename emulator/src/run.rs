@@ -17,6 +17,11 @@ pub fn available() -> bool {
     true
 }
 
+/// The C++ compiler that compiled the kernels: `g++ (Debian 12.2.0-14) 12.2.0`.
+pub fn compiler() -> &'static str {
+    env!("EMU_COMPILER")
+}
+
 /// # Safety
 /// `text` is a C string that is never freed.
 unsafe fn text(text: *const c_char) -> &'static str {
@@ -175,6 +180,24 @@ fn take_helpers(blocks: u64) -> usize {
     taken
 }
 
+/// One finding for each line of the source: where a compiler unrolls a loop, a line has several code addresses.
+fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut all = Vec::<Finding>::new();
+    for finding in findings {
+        let same = |f: &&mut Finding| {
+            f.kind == finding.kind
+                && f.access == finding.access
+                && f.place.frame().is_some()
+                && f.place.frames == finding.place.frames
+        };
+        match all.iter_mut().find(same) {
+            Some(first) => first.count += finding.count,
+            None => all.push(finding),
+        }
+    }
+    all
+}
+
 /// Runs a kernel to its end. `args` are its parameters, each by address and size.
 ///
 /// Launches may run at the same time, also on one memory.
@@ -291,7 +314,7 @@ pub unsafe fn launch(
         shared_bytes_used: raw.shared_used,
         global_bytes_read: raw.global_read,
         global_bytes_written: raw.global_written,
-        findings: findings.iter().map(|f| Finding::new(f, kernel.name, name)).collect(),
+        findings: merged(findings.iter().map(|f| Finding::new(f, kernel.name, name))),
         time: start.elapsed(),
     };
     if report.findings.is_empty() {
