@@ -51,6 +51,8 @@
 //!
 //! Without a C++ compiler the crate builds, too, but it is empty: [`available`] is false, and a launch says why it can't run.
 
+#![cfg_attr(no_emu, allow(dead_code))]
+
 mod ffi;
 mod findings;
 mod memory;
