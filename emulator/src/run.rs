@@ -169,7 +169,8 @@ const ALONE_NS: u64 = 300_000;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
 fn take_helpers(blocks: u64) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    static CORES: OnceLock<usize> = OnceLock::new(); // the system reads files to tell
+    let cores = *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let most = (cores - 1).min(blocks.saturating_sub(1).min(64) as usize);
     let mut taken = 0;
     // A helper too many does no harm, so two launches at the same moment may both take the last.
