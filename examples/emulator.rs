@@ -233,7 +233,10 @@ fn run(case: &Case, options: &Options) -> (Vec<Output>, Result<Report, String>) 
 
 fn show(case: &Case) {
     println!("{}: {}", case.kernel, case.about);
-    println!("  launched  {} blocks of {} threads, {} bytes of shared memory", case.blocks, case.threads, case.shared);
+    println!(
+        "  launched  {} blocks of {} threads, {} bytes of dynamic shared memory",
+        case.blocks, case.threads, case.shared
+    );
     let (outputs, result) = run(case, &Options { check: true, ..Options::default() });
     match &result {
         Ok(r) => {
@@ -242,7 +245,7 @@ fn show(case: &Case) {
             if r.async_copies + r.mma > 0 {
                 println!("  used      {} asynchronous copies, {} matrix products", r.async_copies, r.mma);
             }
-            println!("  shared    {} bytes touched", r.shared_bytes_used);
+            println!("  shared    {} bytes", r.shared_bytes_used + r.static_shared_bytes);
             println!("  global    {} bytes read, {} bytes written", r.global_bytes_read, r.global_bytes_written);
         }
         Err(text) => println!("  FAILED    {}", text.replace('\n', "\n          ")),
