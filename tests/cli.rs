@@ -157,6 +157,55 @@ fn train_predict_evaluate_show() {
     }
 }
 
+/// A number that no machine has, so that this holds with GPUs too.
+const NO_GPU: &str = "cuda:4711";
+
+#[test]
+fn a_gpu_that_is_not_there_fails_before_anything_is_written() {
+    let place = Place::new(2, 10);
+    let err = place.fails(&["--epochs", "1", "--device", NO_GPU]);
+    assert!(err.starts_with("error: cuda:4711: ") && err.trim_end().ends_with(')'), "with its remedy: {err}");
+    assert!(!place.out.exists(), "no run directory is left behind");
+    for args in [&["evaluate", "model", "pictures"][..], &["predict", "model", "a.png"], &["quickstart"]] {
+        let output = onecycle(&[args, &["--device", NO_GPU]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).starts_with("error: cuda:4711: "), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_cpu_computes_in_f32_and_says_so() {
+    let place = Place::new(2, 10);
+    let err = place.fails(&["--epochs", "1", "--device", "cpu", "--bf16"]);
+    assert!(err.starts_with("error: --bf16: the CPU computes in f32 only (leave it out, or train on a GPU"), "{err}");
+    assert!(!place.out.exists());
+}
+
+#[test]
+fn a_run_says_where_it_was_and_how_long_it_waited() {
+    let place = Place::new(2, 10);
+    let output = place.train(&["--epochs", "2", "--device", "cpu"]);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    assert!(err.contains("waiting for pictures: ") && err.contains(" % of the epochs' time"), "{err}");
+    let read = |name: &str| std::fs::read_to_string(place.out.join(name)).unwrap();
+    let log = read("log.txt");
+    assert!(
+        log.contains("\ndevice: cpu") && log.contains("\nprecision: f32\n") && log.contains("waiting for"),
+        "{log}"
+    );
+    assert!(read("report.html").contains("precision") && read("settings.toml").contains("device = \"cpu\""));
+    // Without a GPU `auto` is the CPU, and says why to whoever asks.
+    if onecycle::Device::best() == onecycle::Device::Cpu {
+        let output = place.train(&["--epochs", "1", "--overwrite", "-v"]);
+        let err = text(&output.stderr);
+        assert!(
+            output.status.success() && err.contains("computing on the CPU, since no GPU can be used: cuda:0: "),
+            "{err}"
+        );
+    }
+}
+
 #[test]
 fn several_seeds_make_a_table() {
     let place = Place::new(2, 10);

@@ -38,9 +38,21 @@ impl Device {
         cuda::open(number).map(Device::Cuda)
     }
 
-    /// The fastest device of this machine: its first GPU, or the processor where there is none that works.
+    /// The fastest device of this machine: its first GPU that can be used, or the processor where there is none.
     pub fn best() -> Device {
-        Device::cuda(0).unwrap_or_default()
+        Device::first_gpu().unwrap_or_default()
+    }
+
+    /// The first GPU of this machine that can be used: an old one in the first slot doesn't hide a new one in the second.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when there is none: why the first of them can't be used, and what to do about it.
+    pub fn first_gpu() -> Result<Device> {
+        let first = Device::cuda(0);
+        if first.is_ok() {
+            return first;
+        }
+        (1..cuda::count()).find_map(|number| Device::cuda(number).ok()).map_or(first, Ok)
     }
 
     /// Every device of this machine, for code that does the same on each (tests do).
