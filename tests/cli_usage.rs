@@ -174,13 +174,23 @@ fn faults_of_the_file_name_the_key() {
 fn help_shows_examples_and_goes_to_standard_output() {
     let help = onecycle(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for line in
-        ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "Examples:", "--seed <N,..>", "--quiet"]
-    {
+    for line in [
+        "quickstart",
+        "train",
+        "evaluate",
+        "predict",
+        "show-batch",
+        "summary",
+        "doctor",
+        "doctor",
+        "Examples:",
+        "--seed <N,..>",
+        "--quiet",
+    ] {
         assert!(out(&help).contains(line), "{line}\n{}", out(&help));
     }
     assert!(help.stderr.is_empty());
-    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary"] {
+    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "doctor"] {
         let help = onecycle(&[command, "--help"]);
         assert!(out(&help).contains(&format!("onecycle {command}")) && out(&help).contains("Example"), "{command}");
         assert!(!out(&help).contains('\u{1b}'), "no colours in a pipe");

@@ -65,6 +65,11 @@ pub enum Command {
     /// Print a network's layers, shapes and parameters
     #[command(after_help = "Example:\n  onecycle summary --arch resnet34 --classes 37")]
     Summary(SummaryFlags),
+    /// Say what this machine and this program can compute on, and what is missing
+    #[command(after_help = "Examples:
+  onecycle doctor                  what to send along with a question
+  onecycle doctor --device cuda    exit status 1 if the first GPU can't be used")]
+    Doctor(DoctorFlags),
 }
 
 impl Default for Command {
@@ -347,6 +352,14 @@ pub struct SummaryFlags {
     /// As it is with all but the last group frozen
     #[arg(long)]
     pub frozen: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoctorFlags {
+    /// Print one JSON object: onecycle, build, processor, cuda, kernels, computes_on
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `seed = 42` and `seed = [0, 1, 2]` alike.

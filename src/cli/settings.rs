@@ -385,3 +385,20 @@ impl SummarySettings {
         Ok(SummarySettings { arch, classes, size, bs, frozen, common: Common::resolve(common)? })
     }
 }
+
+/// What a report is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DoctorSettings {
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Seeds, device, threads.
+    pub common: Common,
+}
+
+impl DoctorSettings {
+    /// # Errors
+    /// [`ErrorKind::Argument`] naming the flag.
+    pub fn resolve(flags: DoctorFlags, common: CommonFlags) -> Result<DoctorSettings> {
+        Ok(DoctorSettings { json: flags.json, common: Common::resolve(common)? })
+    }
+}

@@ -4,11 +4,14 @@
 //! ask a tensor for its device and branch to that device's implementation in their own folder (`ops/conv2d/cpu.rs`,
 //! `ops/conv2d/cuda.rs`).
 //!
+//! What there is of all that on this machine, and what was built in for it, is in [`report`].
+//!
 //! The CPU computes on a thread pool of its own ([`cpu::threads`]) and recycles its buffers ([`cpu::buffer`]). A GPU is driven
 //! through a small trait ([`cuda::driver::Driver`]), so that the tests can put an emulator in its place.
 
 pub mod cpu;
 pub mod cuda;
+pub mod report;
 
 use crate::tensor::{DType, Element};
 use crate::{Error, ErrorKind, Result};
