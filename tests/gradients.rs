@@ -133,7 +133,7 @@ const REGISTRY: &[Check] = &[
 ];
 
 /// Operations that change parameters or make inputs, and have no gradient by nature.
-const WITHOUT_GRADIENT: &[&str] = &["augment", "gradient_norm", "optimizer_step"];
+const WITHOUT_GRADIENT: &[&str] = &["augment", "gradient_norm", "optimizer_step", "rows"];
 
 #[test]
 fn derivatives_equal_central_differences() {

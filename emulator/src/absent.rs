@@ -8,6 +8,11 @@ pub fn available() -> bool {
     false
 }
 
+/// The C++ compiler that compiled the kernels: none.
+pub fn compiler() -> &'static str {
+    ""
+}
+
 /// An entry point by its name: none, there was no C++ compiler when this was built.
 pub fn kernel(_name: &str) -> Option<Kernel> {
     None

@@ -23,6 +23,9 @@
 // **Asynchronous copies.** Their destination is a write that lasts from the issue to the wait: whoever touches it in between is
 // wrong, the issuing thread included. After the wait it counts as a write of that thread, which others still need a barrier to see.
 //
+// **Alignment.** `-fsanitize=alignment` tests each address against the type in the source, and calls the last function of this file
+// if it doesn't fit. By the access hooks alone one could not tell: a compiler may load a vector in parts.
+//
 // Collectives count as order here. CUDA promises that only for `__syncwarp`; `orders_memory` is the place to be stricter.
 
 #include "engine.hh"
@@ -202,7 +205,7 @@ static void mark_written(u64* written, u64 at, u64 size)
 static bool orders_memory(Op) { return true; }
 
 // Another block's access, made known by a fence and an atomic number.
-static bool known(const Checker& c, const Fiber& f, u64 earlier)
+static __attribute__((noinline)) bool known(const Checker& c, const Fiber& f, u64 earlier)
 {
     for (const Acquired& a : c.acquired) {
         if (a.thread != f.thread && a.time >= c.barrier_time)
@@ -217,7 +220,7 @@ static bool known(const Checker& c, const Fiber& f, u64 earlier)
     return false;
 }
 
-static bool ordered(const Checker& c, const Worker& w, const Fiber& f, u64 earlier)
+static inline bool ordered(const Checker& c, const Worker& w, const Fiber& f, u64 earlier)
 {
     if (!earlier || who(earlier) == who(f.stamp))
         return true;
@@ -315,7 +318,7 @@ static void describe(Finding& r, const Region& region, u64 at, u64 size, Access 
     r.access = access;
 }
 
-static void report(Checker& c, const Worker& w, const Fiber& f, FindingKind kind, const Region& region, u64 at, u64 size, Access access,
+static __attribute__((noinline)) void report(Checker& c, const Worker& w, const Fiber& f, FindingKind kind, const Region& region, u64 at, u64 size, Access access,
                    void* pc)
 {
     Finding r = emu_finding(w, f, kind, pc);
@@ -324,7 +327,7 @@ static void report(Checker& c, const Worker& w, const Fiber& f, FindingKind kind
 }
 
 // A finding with another access in it, of which the low half of the code address is known.
-static void report_pair(Checker& c, const Worker& w, const Fiber& f, FindingKind kind, const Region& region, u64 at, u64 size,
+static __attribute__((noinline)) void report_pair(Checker& c, const Worker& w, const Fiber& f, FindingKind kind, const Region& region, u64 at, u64 size,
                         Access access, void* pc, u64 other, u32 other_pc, Access other_access)
 {
     Finding r = emu_finding(w, f, kind, pc);
@@ -370,7 +373,7 @@ static bool in_program(u64 at)
 }
 
 // The address lies in no region. Says what it is near to; true if the access does no harm.
-static bool outside(Checker& c, Worker& w, const Fiber& f, u64 at, u64 size, Access access, void* pc)
+static __attribute__((noinline)) bool outside(Checker& c, Worker& w, const Fiber& f, u64 at, u64 size, Access access, void* pc)
 {
     if (access == READ && in_program(at))
         return true;
@@ -410,11 +413,8 @@ static bool outside(Checker& c, Worker& w, const Fiber& f, u64 at, u64 size, Acc
 }
 
 // ---------------------------------------------------------------------------------------------- accesses
-static Region* find(Checker& c, u64 at, void* pc)
+static __attribute__((noinline)) Region* search(Checker& c, u64 at, Region*& recent)
 {
-    Region*& recent = c.recent[((u64)pc ^ (u64)pc >> 6) % 64];
-    if (recent && at - recent->base < recent->size)
-        return recent;
     if (at - c.dynamic.base < c.dynamic.size)
         return recent = &c.dynamic;
     for (Region& r : c.arrays)
@@ -427,11 +427,57 @@ static Region* find(Checker& c, u64 at, void* pc)
     return at - r.base < r.size ? recent = &r : nullptr;
 }
 
+static inline Region* find(Checker& c, u64 at, void* pc)
+{
+    Region*& recent = c.recent[((u64)pc ^ (u64)pc >> 6) % 64];
+    return recent && at - recent->base < recent->size ? recent : search(c, at, recent);
+}
+
 // Is the cell's last write one that counts for this region now? Shared memory forgets earlier blocks.
 static u64 current(const Checker& c, const Region& r, u64 stamp) { return r.space != GLOBAL && block_of(stamp) != c.block ? 0 : stamp; }
 
+// One access to one granule. True if nothing was written there yet.
+static inline __attribute__((always_inline)) bool touch_cell(Checker& c, Worker& w, Fiber& f, Region& r, Cell& cell, u64 at, u64 size,
+                                                             Access kind, u64 stamp, void* pc)
+{
+    bool unwritten = false;
+    if (kind == READ) {
+        if (cell.read == stamp)
+            return false; // again, and nobody wrote since
+    } else if (kind == WRITE && cell.write == stamp && !cell.read)
+        return false;
+    const u64 write = current(c, r, cell.write);
+    if (write & COPY_BIT) {
+        report_pair(c, w, f, COPY_UNDER_WAY, r, at, size, kind, pc, write, cell.write_pc, COPY);
+        if (kind == READ)
+            return false;
+    } else if (!write)
+        unwritten = true;
+    else if (!(kind == ATOMIC && (write & ATOMIC_BIT)) && !ordered(c, w, f, write))
+        report_pair(c, w, f, RACE, r, at, size, kind, pc, write, cell.write_pc, write & ATOMIC_BIT ? ATOMIC : WRITE);
+    if (kind == READ) {
+        if (cell.read && who(cell.read) != who(stamp) &&
+            (warp_of(cell.read) != warp_of(stamp) || !cell.read2 || warp_of(cell.read2) == warp_of(stamp))) {
+            cell.read2 = cell.read;
+            cell.read2_pc = cell.read_pc;
+        }
+        cell.read = stamp;
+        cell.read_pc = (u32)(u64)pc;
+        return unwritten;
+    }
+    const u64 read = current(c, r, cell.read), read2 = current(c, r, cell.read2);
+    if (!ordered(c, w, f, read))
+        report_pair(c, w, f, RACE, r, at, size, kind, pc, read, cell.read_pc, READ);
+    else if (!ordered(c, w, f, read2))
+        report_pair(c, w, f, RACE, r, at, size, kind, pc, read2, cell.read2_pc, READ);
+    cell.write = stamp;
+    cell.write_pc = (u32)(u64)pc;
+    cell.read = cell.read2 = 0;
+    return unwritten;
+}
+
 // True if the access may be made.
-static bool access(Checker& c, Worker& w, Fiber& f, u64 at, u64 size, Access kind, void* pc)
+template <Access kind> static bool access(Checker& c, Worker& w, Fiber& f, u64 at, u64 size, void* pc)
 {
     Region* found = find(c, at, pc);
     if (!found)
@@ -464,40 +510,13 @@ static bool access(Checker& c, Worker& w, Fiber& f, u64 at, u64 size, Access kin
 
     const u64 stamp = f.stamp | (kind == ATOMIC ? ATOMIC_BIT : 0) | (kind == COPY ? COPY_BIT : 0);
     bool unwritten = false;
-    each_cell(c, r, offset, size, [&](Cell& cell) {
-        if (kind == READ) {
-            if (cell.read == stamp)
-                return; // again, and nobody wrote since
-        } else if (kind == WRITE && cell.write == stamp && !cell.read)
-            return;
-        const u64 write = current(c, r, cell.write);
-        if (write & COPY_BIT) {
-            report_pair(c, w, f, COPY_UNDER_WAY, r, at, size, kind, pc, write, cell.write_pc, COPY);
-            if (kind == READ)
-                return;
-        } else if (!write)
-            unwritten = true;
-        else if (!(kind == ATOMIC && (write & ATOMIC_BIT)) && !ordered(c, w, f, write))
-            report_pair(c, w, f, RACE, r, at, size, kind, pc, write, cell.write_pc, write & ATOMIC_BIT ? ATOMIC : WRITE);
-        if (kind == READ) {
-            if (cell.read && who(cell.read) != who(stamp) &&
-                (warp_of(cell.read) != warp_of(stamp) || !cell.read2 || warp_of(cell.read2) == warp_of(stamp))) {
-                cell.read2 = cell.read;
-                cell.read2_pc = cell.read_pc;
-            }
-            cell.read = stamp;
-            cell.read_pc = (u32)(u64)pc;
-            return;
-        }
-        const u64 read = current(c, r, cell.read), read2 = current(c, r, cell.read2);
-        if (!ordered(c, w, f, read))
-            report_pair(c, w, f, RACE, r, at, size, kind, pc, read, cell.read_pc, READ);
-        else if (!ordered(c, w, f, read2))
-            report_pair(c, w, f, RACE, r, at, size, kind, pc, read2, cell.read2_pc, READ);
-        cell.write = stamp;
-        cell.write_pc = (u32)(u64)pc;
-        cell.read = cell.read2 = 0;
-    });
+    auto touch = [&](Cell& cell) { unwritten |= touch_cell(c, w, f, r, cell, at, size, kind, stamp, pc); };
+    // Nearly always the granules of the page are as large as the access.
+    Page* page = r.pages.empty() ? nullptr : r.pages[offset / PAGE];
+    if (page && size == 1u << page->shift && offset % size == 0)
+        touch(page->cells[offset % PAGE >> page->shift]);
+    else
+        each_cell(c, r, offset, size, touch);
     if (unwritten && reads && r.space != GLOBAL)
         report(c, w, f, UNINITIALISED, r, at, size, kind, pc);
 
@@ -515,7 +534,12 @@ static bool access(Checker& c, Worker& w, Fiber& f, u64 at, u64 size, Access kin
 
 bool emu_checker_access(Checker& c, Worker& w, Fiber& f, const void* at, u64 size, Access kind, void* pc)
 {
-    return access(c, w, f, (u64)at, size, kind, pc);
+    switch (kind) {
+    case READ: return access<READ>(c, w, f, (u64)at, size, pc);
+    case WRITE: return access<WRITE>(c, w, f, (u64)at, size, pc);
+    case ATOMIC: return access<ATOMIC>(c, w, f, (u64)at, size, pc);
+    default: return access<COPY>(c, w, f, (u64)at, size, pc);
+    }
 }
 
 // A wait has made this copy certain: from now on it is a write of its thread.
@@ -554,14 +578,19 @@ void emu_checker_free(Checker* c, EmuReport& report)
     report.shared_used = c->shared_used;
     for (Region& r : c->globals)
         free_pages(*c, r);
-    for (Region& r : c->arrays)
+    u64 used = 0; // static arrays with a shadow: somebody touched them
+    for (Region& r : c->arrays) {
+        if (std::any_of(r.pages.begin(), r.pages.end(), [](Page* p) { return p != nullptr; }))
+            used += r.size;
         free_pages(*c, r);
+    }
+    report.static_used = std::max(report.static_used, used);
     free_pages(*c, c->dynamic);
     delete c;
 }
 
 // ---------------------------------------------------------------------------------------------- the hooks
-static inline __attribute__((always_inline)) void hook(void* p, u64 size, Access kind, void* pc)
+template <Access kind> static inline __attribute__((always_inline)) void hook(void* p, u64 size, void* pc)
 {
     Worker* w = emu_worker;
     if (!w || !w->checker) // the registration before `main`
@@ -569,38 +598,20 @@ static inline __attribute__((always_inline)) void hook(void* p, u64 size, Access
     Checker& c = *w->checker;
     if ((u64)p - c.stacks < c.stacks_size) // local variables, parameters
         return;
-    if (!access(c, *w, *w->self, (u64)p, size, kind, pc))
+    if (!access<kind>(c, *w, *w->self, (u64)p, size, pc))
         emu_abort(*w);
 }
 
-static void misaligned(Worker& w, void* p, u64 size, Access kind, void* pc)
-{
-    Finding r = emu_finding(w, *w.self, MISALIGNED, pc);
-    r.access = kind;
-    r.size = (u32)size;
-    r.address = (u64)p;
-    emu_report(*w.launch, r);
-    emu_abort(w);
-}
-
-template <u32 N> static inline __attribute__((always_inline)) void aligned_hook(void* p, Access kind, void* pc)
-{
-    if (N > 1 && (u64)p % N && emu_worker && emu_worker->checker)
-        misaligned(*emu_worker, p, N, kind, pc);
-    hook(p, N, kind, pc);
-}
-
 #define RETURN ((void*)((u64)__builtin_return_address(0) - 1))
-// Unaligned: the compiler says that the type promises less than `n`, so any address is fine.
 #define HOOKS(n)                                                                                                                   \
-    void __tsan_read##n(void* p) { aligned_hook<n>(p, READ, RETURN); }                                                                     \
-    void __tsan_write##n(void* p) { aligned_hook<n>(p, WRITE, RETURN); }                                                                   \
-    void __tsan_volatile_read##n(void* p) { aligned_hook<n>(p, READ, RETURN); }                                                            \
-    void __tsan_volatile_write##n(void* p) { aligned_hook<n>(p, WRITE, RETURN); }                                                          \
-    void __tsan_unaligned_read##n(void* p) { hook(p, n, READ, RETURN); }                                                           \
-    void __tsan_unaligned_write##n(void* p) { hook(p, n, WRITE, RETURN); }                                                         \
-    void __tsan_unaligned_volatile_read##n(void* p) { hook(p, n, READ, RETURN); }                                                  \
-    void __tsan_unaligned_volatile_write##n(void* p) { hook(p, n, WRITE, RETURN); }
+    void __tsan_read##n(void* p) { hook<READ>(p, n, RETURN); }                                                                     \
+    void __tsan_write##n(void* p) { hook<WRITE>(p, n, RETURN); }                                                                   \
+    void __tsan_volatile_read##n(void* p) { hook<READ>(p, n, RETURN); }                                                            \
+    void __tsan_volatile_write##n(void* p) { hook<WRITE>(p, n, RETURN); }                                                          \
+    void __tsan_unaligned_read##n(void* p) { hook<READ>(p, n, RETURN); }                                                           \
+    void __tsan_unaligned_write##n(void* p) { hook<WRITE>(p, n, RETURN); }                                                         \
+    void __tsan_unaligned_volatile_read##n(void* p) { hook<READ>(p, n, RETURN); }                                                  \
+    void __tsan_unaligned_volatile_write##n(void* p) { hook<WRITE>(p, n, RETURN); }
 
 extern "C" {
 HOOKS(1)
@@ -608,26 +619,46 @@ HOOKS(2)
 HOOKS(4)
 HOOKS(8)
 HOOKS(16)
-void __tsan_read_range(void* p, size_t n) { hook(p, n, READ, RETURN); }
-void __tsan_write_range(void* p, size_t n) { hook(p, n, WRITE, RETURN); }
+void __tsan_read_range(void* p, size_t n) { hook<READ>(p, n, RETURN); }
+void __tsan_write_range(void* p, size_t n) { hook<WRITE>(p, n, RETURN); }
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
 void* __tsan_memcpy(void* to, const void* from, size_t n)
 {
-    hook((void*)from, n, READ, RETURN);
-    hook(to, n, WRITE, RETURN);
+    hook<READ>((void*)from, n, RETURN);
+    hook<WRITE>(to, n, RETURN);
     return memcpy(to, from, n);
 }
 void* __tsan_memmove(void* to, const void* from, size_t n)
 {
-    hook((void*)from, n, READ, RETURN);
-    hook(to, n, WRITE, RETURN);
+    hook<READ>((void*)from, n, RETURN);
+    hook<WRITE>(to, n, RETURN);
     return memmove(to, from, n);
 }
 void* __tsan_memset(void* to, int value, size_t n)
 {
-    hook(to, n, WRITE, RETURN);
+    hook<WRITE>(to, n, RETURN);
     return memset(to, value, n);
+}
+
+struct TypeMismatch { // what the compiler tells, by its own convention
+    const char* file;
+    u32 line, column;
+    const void* type;
+    u8 log_alignment, kind; // kind 1: a store
+};
+void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, void* p)
+{
+    Worker* w = emu_worker;
+    const u64 alignment = 1ull << data->log_alignment;
+    if (!w || !w->checker || (u64)p % alignment == 0)
+        return;
+    Finding r = emu_finding(*w, *w->self, MISALIGNED, RETURN);
+    r.access = data->kind == 1 ? WRITE : READ;
+    r.size = (u32)alignment;
+    r.address = (u64)p;
+    emu_report(*w->launch, r);
+    emu_abort(*w);
 }
 }

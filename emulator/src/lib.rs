@@ -20,6 +20,11 @@
 //! Deadlocks and diverging barriers are found in any case.
 //!
 //! # What it can't tell
+//! An access that misses its buffer by far may hit another buffer, and then it is a wrong number like any other. A thread's use of
+//! another thread's local variables isn't seen. With clang++ instead of g++, a misaligned copy of a whole struct isn't, either.
+//! Without the checker, a wild address crashes the program, as in any C++; and so does a kernel that needs more than 64 KiB of stack,
+//! in any case.
+//!
 //! It runs *our reading* of the PTX manual: that a fragment's layout is what we think is a question for a GPU. So are speed, bank
 //! conflicts, the tensor cores' order of sums, and the last bits of the fast functions.
 //!
@@ -46,6 +51,8 @@
 //!
 //! Without a C++ compiler the crate builds, too, but it is empty: [`available`] is false, and a launch says why it can't run.
 
+#![cfg_attr(no_emu, allow(dead_code))]
+
 mod ffi;
 mod findings;
 mod memory;
@@ -59,7 +66,7 @@ mod run;
 
 pub use findings::{Access, Finding, FindingKind, Frame, Other, Place, Space};
 pub use memory::{Memory, MemoryError, RED_ZONE};
-pub use run::{available, kernel, kernels, launch, layouts};
+pub use run::{available, compiler, kernel, kernels, launch, layouts};
 
 use std::fmt;
 use std::time::Duration;
@@ -179,6 +186,8 @@ pub struct Report {
     /// The shared memory up to the last byte that was touched, of what the launch asked for: with the checker exact, without
     /// it taken from the bytes that one block left changed.
     pub shared_bytes_used: u64,
+    /// The static `__shared__` arrays that the kernel used, in bytes. Only the checker knows.
+    pub static_shared_bytes: u64,
     /// Bytes read from global memory. Only the checker counts them.
     pub global_bytes_read: u64,
     /// Bytes written to global memory. Only the checker counts them.

@@ -17,6 +17,11 @@ pub fn available() -> bool {
     true
 }
 
+/// The C++ compiler that compiled the kernels: `g++ (Debian 12.2.0-14) 12.2.0`.
+pub fn compiler() -> &'static str {
+    env!("EMU_COMPILER")
+}
+
 /// # Safety
 /// `text` is a C string that is never freed.
 unsafe fn text(text: *const c_char) -> &'static str {
@@ -164,7 +169,8 @@ const ALONE_NS: u64 = 300_000;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
 fn take_helpers(blocks: u64) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    static CORES: OnceLock<usize> = OnceLock::new(); // the system reads files to tell
+    let cores = *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let most = (cores - 1).min(blocks.saturating_sub(1).min(64) as usize);
     let mut taken = 0;
     // A helper too many does no harm, so two launches at the same moment may both take the last.
@@ -173,6 +179,24 @@ fn take_helpers(blocks: u64) -> usize {
         taken += 1;
     }
     taken
+}
+
+/// One finding for each line of the source: where a compiler unrolls a loop, a line has several code addresses.
+fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut all = Vec::<Finding>::new();
+    for finding in findings {
+        let same = |f: &&mut Finding| {
+            f.kind == finding.kind
+                && f.access == finding.access
+                && f.place.frame().is_some()
+                && f.place.frames == finding.place.frames
+        };
+        match all.iter_mut().find(same) {
+            Some(first) => first.count += finding.count,
+            None => all.push(finding),
+        }
+    }
+    all
 }
 
 /// Runs a kernel to its end. `args` are its parameters, each by address and size.
@@ -289,9 +313,10 @@ pub unsafe fn launch(
         async_copies: raw.copies,
         mma: raw.mma,
         shared_bytes_used: raw.shared_used,
+        static_shared_bytes: raw.static_used,
         global_bytes_read: raw.global_read,
         global_bytes_written: raw.global_written,
-        findings: findings.iter().map(|f| Finding::new(f, kernel.name, name)).collect(),
+        findings: merged(findings.iter().map(|f| Finding::new(f, kernel.name, name))),
         time: start.elapsed(),
     };
     if report.findings.is_empty() {

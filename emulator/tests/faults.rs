@@ -309,10 +309,13 @@ fn vectors_at_odd_addresses() {
     let options = Options { check: true, ..Options::default() };
     let go = |from: i32| run(&memory, "misaligned", [1; 3], [1; 3], 0, vec![x.into(), y.into(), from.into()], &options);
     go(4).unwrap();
+    if onecycle_emulator::compiler().contains("clang") {
+        return eprintln!("skipped: clang++ doesn't test the address of a struct that is copied as a whole");
+    }
     let failure = go(1).unwrap_err();
     println!("{failure}");
     assert!(failure.has(FindingKind::Misaligned) && failure.findings()[0].size == 16);
-    assert!(source(&failure.findings()[0].place).starts_with("*(Vec4*)out"));
+    assert!(source(&failure.findings()[0].place).starts_with("const Vec4 v"));
 }
 
 #[test]

@@ -256,6 +256,24 @@ fn integers_count_atomically() {
 }
 
 #[test]
+fn many_blocks_spread_over_the_cores_and_lose_nothing() {
+    need_emulator!();
+    let (blocks, threads) = (20_000u32, 128u32);
+    for options in [Options::default(), Options::all(false)[2]] {
+        let memory = Memory::new();
+        let out = upload(&memory, [0u32; 4].into_iter().map(u32::to_ne_bytes));
+        let wide = upload(&memory, [0i64].into_iter().map(i64::to_ne_bytes));
+        let least = upload(&memory, [0i32].into_iter().map(i32::to_ne_bytes));
+        let report = go(&memory, "counts", blocks, threads, 0, vec![out.into(), wide.into(), least.into()], &options);
+        assert_eq!((report.blocks, report.threads), (u64::from(blocks), u64::from(blocks * threads)));
+        let sum = threads * (threads - 1) / 2 * blocks;
+        let all = blocks * threads;
+        assert_eq!(download_u32(&memory, out, 4), [sum, (blocks - 1) * 100 + threads - 1, all % 10, all * 2]);
+        assert_eq!(i64::from_ne_bytes(download(&memory, wide, 8).try_into().unwrap()), -i64::from(sum));
+    }
+}
+
+#[test]
 fn functions_mean_what_they_mean_on_a_gpu() {
     need_emulator!();
     let x = [0.25f32, 1.5, 2.5, 7.0, 1e10];

@@ -119,6 +119,12 @@ impl DataLoader {
     /// The rest of a pass, from batch `first` on: the same batches that [`DataLoader::epoch`] yields there, without
     /// making those before.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Batches {
+        let batches = self.order(epoch).into_iter().skip(first).collect();
+        self.load(epoch, batches)
+    }
+
+    /// Which items make up which batch of a pass, as indices into the whole list of items; opens no file.
+    pub fn order(&self, epoch: u64) -> Vec<Vec<usize>> {
         let order: Vec<usize> = match self.shuffle {
             true => {
                 let places = Rng::at(self.plan.seed, Purpose::Shuffle, epoch, 0).permutation(self.indices.len());
@@ -126,7 +132,11 @@ impl DataLoader {
             }
             false => self.indices.to_vec(),
         };
-        let batches = order.chunks(self.bs).take(self.len()).skip(first).map(<[usize]>::to_vec).collect();
+        order.chunks(self.bs).take(self.len()).map(<[usize]>::to_vec).collect()
+    }
+
+    /// Starts to load these batches of a pass, some of [`DataLoader::order`]'s.
+    pub(crate) fn load(&self, epoch: u64, batches: Vec<Vec<usize>>) -> Batches {
         Batches::new(self.plan.clone(), self.pool.clone(), self.slabs.clone(), epoch, batches)
     }
 

@@ -70,8 +70,15 @@ impl Batch {
         (seed, epoch): (u64, u64),
         (device, dtype): (Device, DType),
     ) -> Result<Tensor> {
-        let bytes = Tensor::from_batch(&self.bytes, [self.len(), self.height, self.width, 3], device)?;
-        tfms.apply(&bytes, subset, &BatchDraws { seed, epoch, items: &self.indices }, dtype)
+        tfms.apply(&self.on_device(device)?, subset, &BatchDraws { seed, epoch, items: &self.indices }, dtype)
+    }
+
+    /// The bytes on `device`: `[N, H, W, 3]`, u8.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn on_device(&self, device: Device) -> Result<Tensor> {
+        Tensor::from_batch(&self.bytes, [self.len(), self.height, self.width, 3], device)
     }
 
     /// Whether there is none; a loader never yields such a batch.

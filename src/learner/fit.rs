@@ -6,8 +6,9 @@
 
 use super::Learner;
 use super::callback::{self, Callback, Event, Level, Signal, Stop};
+use super::feed::{Fed, Feed};
 use super::scheduler::ParamScheduler;
-use crate::data::{Batch, Subset};
+use crate::data::{Batch, BatchDraws, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
 use crate::optim::schedule::{OneCycle, Schedule, one_cycle};
@@ -91,12 +92,36 @@ impl Learner {
         self.at = Progress { n_epoch: epochs, ..Progress::default() };
         self.cbs.extend(scheduler.map(|s| Box::new(s) as Box<dyn Callback>));
         self.cbs.sort_by_key(|cb| cb.order());
+        if let Device::Cuda(gpu) = self.device {
+            gpu.reset_peak();
+        }
         let outcome = self.fit_loop();
+        (self.at.pred, self.at.loss) = (None, None);
         self.cbs.retain(|cb| cb.name() != ParamScheduler::NAME);
         self.opt.zero_grad();
         match outcome {
-            Err(Stop::Failed(e)) => Err(e),
+            Err(Stop::Failed(e)) => Err(self.advise(e)),
             Ok(()) | Err(Stop::Cancel(_)) => Ok(()),
+        }
+    }
+
+    /// An out-of-memory error with a batch size that should fit.
+    fn advise(&self, e: Error) -> Error {
+        let (ErrorKind::OutOfMemory, Device::Cuda(gpu)) = (e.kind(), self.device) else { return e };
+        let bs = self.dls.train.bs();
+        gpu.release();
+        let free = gpu.memory().map_or(0, |(free, _)| free);
+        let (in_use, peak) = gpu.usage();
+        // What is left after the failed batch is gone is there whatever the batch size; the rest grows with it. It failed before its
+        // peak, which is why a quarter is left as margin.
+        let batch = peak.saturating_sub(in_use).max(1);
+        let fits = (bs as f64 * free as f64 / batch as f64 * 0.75) as usize;
+        match fits.min(bs * 3 / 4) {
+            0 | 1 => e.remedy("use smaller pictures (--size) or a smaller network: not even a batch of 2 would fit"),
+            n => {
+                let n = if n >= 8 { n / 8 * 8 } else { n };
+                e.remedy(format!("use a smaller batch: about {n} pictures should fit, bs({n}) or --bs {n}"))
+            }
         }
     }
 
@@ -116,7 +141,7 @@ impl Learner {
     fn train_pass(&mut self) -> Signal {
         let epoch = self.epochs_seen;
         self.epochs_seen += 1;
-        let mut batches = self.dls.train.epoch(epoch);
+        let mut batches = Feed::new(&self.dls.train, epoch, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.load(i, &batch?, Subset::Train, epoch)?;
             self.level(Level::Batch, Learner::train_batch)?;
@@ -141,7 +166,7 @@ impl Learner {
     }
 
     fn validate_pass(&mut self) -> Signal {
-        let mut batches = self.dls.valid.epoch(0);
+        let mut batches = Feed::new(&self.dls.valid, 0, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.load(i, &batch?, Subset::Valid, 0)?;
             self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
@@ -182,11 +207,12 @@ impl Learner {
         }
     }
 
-    /// Makes a batch the present one: bytes to the device, batch transforms there.
-    fn load(&mut self, i: usize, batch: &Batch, subset: Subset, epoch: u64) -> Result<()> {
+    /// Makes a batch the present one: batch transforms on the device.
+    fn load(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
         self.at.iter = i;
-        self.at.x = Some(self.inputs(batch, subset, epoch)?);
-        self.at.y = Some(Tensor::from_slice(&batch.targets, [batch.len()], self.device)?);
+        let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
+        self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);
+        self.at.y = Some(Tensor::from_slice(&batch.targets, [batch.targets.len()], self.device)?);
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 //! | question | file |
 //! |---|---|
 //! | what happens in a fit, in which order | `fit.rs`, the loop on one screen |
+//! | how batches get to the device | `feed.rs` |
 //! | how to take part in it | `callback.rs` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
 //! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
@@ -23,6 +24,7 @@
 
 pub mod callback;
 mod export;
+mod feed;
 mod fit;
 mod interpret;
 mod metrics;
@@ -53,6 +55,7 @@ use crate::ops::cross_entropy::CrossEntropy;
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::{DType, Device, Result};
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model with its data, loss and optimizer; see the [module](self).
 pub struct Learner {
@@ -70,6 +73,8 @@ pub struct Learner {
     device: Device,
     /// What activations are.
     dtype: DType,
+    /// Pictures that stay on the device.
+    kept: Option<Arc<Mutex<feed::Kept>>>,
     at: fit::Progress,
     /// Training passes and batches over all fits: the addresses of shuffling, augmentation and dropout.
     epochs_seen: u64,
@@ -93,6 +98,7 @@ impl Learner {
             wd: None,
             device: Device::Cpu,
             dtype: DType::F32,
+            kept: None,
             at: Default::default(),
             epochs_seen: 0,
             step_number: 0,
@@ -132,6 +138,7 @@ impl Learner {
         self.model.to_device(device)?;
         self.opt.clear_state();
         self.device = device;
+        self.kept = None;
         Ok(self)
     }
 
@@ -143,6 +150,23 @@ impl Learner {
         self.device.computes_in("to_bf16", DType::BF16)?;
         self.dtype = DType::BF16;
         Ok(self)
+    }
+
+    /// Keeps the pictures on the GPU, as bytes after the item transforms, if they fit into half of its free memory: from the second
+    /// epoch on nothing is decoded and nothing travels. What item transforms draw at random (where `Resize` crops) is then drawn
+    /// once for each picture instead of once for each epoch. On the processor it does nothing: there `DataBlock`'s
+    /// [`cache`](crate::data::DataBlock::cache) keeps decoded pictures, and every draw.
+    pub fn cache_on_gpu(mut self, on: bool) -> Learner {
+        let capacity = self.dls.train.n_items() + self.dls.valid.n_items();
+        let wanted = on && self.device != Device::Cpu;
+        self.kept = wanted.then(|| Arc::new(Mutex::new(feed::Kept::new(self.device, capacity))));
+        self
+    }
+
+    /// Why [`Learner::cache_on_gpu`] keeps nothing, once a first batch has shown it.
+    pub fn cache_refused(&self) -> Option<String> {
+        let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.refused().map(String::from)
     }
 
     /// Where the model is.

@@ -22,6 +22,7 @@ pub mod linear;
 pub mod max_pool;
 pub mod optimizer_step;
 pub mod relu;
+pub mod rows;
 
 pub use add::add;
 pub use augment::augment;
@@ -36,6 +37,7 @@ pub use linear::linear;
 pub use max_pool::max_pool;
 pub use optimizer_step::optimizer_step;
 pub use relu::relu;
+pub use rows::{put_rows, take_rows};
 
 /// The structs that go to kernels by value, for a test that compares them with the kernels' own.
 #[doc(hidden)]

@@ -20,6 +20,11 @@ pub struct Address(pub u64);
 impl Address {
     /// No memory.
     pub const NULL: Address = Address(0);
+
+    /// The address `bytes` further on.
+    pub fn offset(self, bytes: usize) -> Address {
+        Address(self.0 + bytes as u64)
+    }
 }
 
 /// Work on one stream runs in the order in which it was given; the two streams run side by side.
