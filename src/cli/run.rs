@@ -124,9 +124,6 @@ pub fn train_once(
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
     let arch = Arch::by_name(&settings.arch)?;
-    if let Device::Cuda(gpu) = device {
-        gpu.reset_peak(); // of the seed before
-    }
     let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
     if settings.bf16 {
         learn = learn.to_bf16()?;
