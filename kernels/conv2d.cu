@@ -13,6 +13,7 @@
 //           the picture. No column matrix is ever made. In the weight gradient the pixels are the *depth*: few results, long sums.
 //           There the depth is cut into `splits` parts for as many blocks, which leave partial sums in a workspace, and a second
 //           kernel adds those in order: the same bits every time, where atomic additions would give different ones.
+//   mma     the same products on tensor cores, in half precision: conv2d_mma.cu.
 // With a stride, which taps reach an input pixel depends on its position modulo the stride; the input gradient is therefore done in
 // stride x stride phases (blockIdx.z), each a dense product over its own taps: 3x3 with stride 2 has 1 + 2 + 2 + 4 instead of
 // 4 x 9 of which most would miss.
@@ -21,16 +22,8 @@
 //
 // Try it: cargo test --test emulator -- conv        Bench: cargo bench --bench ops -- conv
 
+#include "conv2d.cuh"
 #include "tile.cuh"
-
-struct Conv {
-    i32 n, h, w, c;           // x [N, H, W, C]
-    i32 k, r, s;              // w [K, R, S, C]
-    i32 p, q;                 // y [N, P, Q, K]
-    i32 stride_h, stride_w;
-    i32 pad_h, pad_w;
-};
-LAYOUT(Conv, n, h, w, c, k, r, s, p, q, stride_h, stride_w, pad_h, pad_w)
 
 // ------------------------------------------------------------------------------------------------------------------- naive
 
@@ -153,19 +146,6 @@ __global__ void __launch_bounds__(tile::THREADS) conv_forward_tiled(Conv g, cons
 KERNEL(conv_forward_tiled<f32>)
 KERNEL(conv_forward_tiled<f16>)
 KERNEL(conv_forward_tiled<bf16>)
-
-// One phase of the input gradient along one axis: the input positions `start`, `start + stride`, .. below `size`, which the taps
-// `tap`, `tap + stride`, .. reach.
-struct Phase {
-    i32 start, count, tap, taps;
-    __device__ Phase(i32 phase, i32 stride, i32 pad, i32 size, i32 filter)
-    {
-        tap = phase; // (position + pad) % stride == phase
-        start = (phase + stride * pad - pad) % stride;
-        count = start < size ? ceil_div(size - start, stride) : 0;
-        taps = tap < filter ? ceil_div(filter - tap, stride) : 0;
-    }
-};
 
 // Output pixels that the taps send to input pixels: row m is an input pixel of the phase, column k is tap and channel (r', s', k)
 // of the phase.

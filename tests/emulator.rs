@@ -341,6 +341,16 @@ const CONVOLUTIONS: [Convolution; 13] = [
     ([1, 29, 27, 2], [3, 3, 3, 2], [1, 1], [1, 1]), // pixels enough to split the weight gradient's sum, unevenly
 ];
 
+/// For tensor cores: channels in multiples of 8, and nothing else round.
+const TENSOR_CONVOLUTIONS: [Convolution; 6] = [
+    ([2, 9, 7, 40], [24, 3, 3, 40], [1, 1], [1, 1]),
+    ([1, 11, 10, 16], [72, 3, 3, 16], [2, 2], [1, 1]),
+    ([3, 5, 5, 8], [8, 1, 1, 8], [1, 1], [0, 0]),
+    ([2, 7, 6, 72], [136, 1, 1, 72], [2, 2], [0, 0]),
+    ([1, 14, 13, 8], [16, 7, 7, 8], [2, 2], [3, 3]),
+    ([1, 29, 27, 8], [8, 3, 2, 8], [1, 1], [1, 0]), // pixels enough to split the weight gradient's sum
+];
+
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
     let plain = Sample { crop: None, theta: Sample::IDENTITY, warp: None, shrink: None };
     let turned = |i: usize| {
@@ -487,9 +497,10 @@ cases!(
 /// All rungs of a ladder compute the same; only the best is used by training.
 #[test]
 fn emulator_rungs_of_the_convolution() {
-    for (device, types) in devices(&[Mode::Checked]) {
+    for (device, types) in devices(&[Mode::Checked, Mode::ShuffledLate, Mode::ReverseLate]) {
         for dtype in types {
-            for (i, (x, w, stride, padding)) in CONVOLUTIONS.into_iter().enumerate() {
+            let all = CONVOLUTIONS.into_iter().chain(TENSOR_CONVOLUTIONS);
+            for (i, (x, w, stride, padding)) in all.enumerate() {
                 let body = |rung: Option<Rung>| {
                     let (device, kind) = if rung.is_some() { (device, dtype) } else { (Device::Cpu, DType::F64) };
                     let mut r = Run::new(device, kind, dtype);
@@ -508,7 +519,9 @@ fn emulator_rungs_of_the_convolution() {
                     r.made
                 };
                 let want = body(None);
-                for rung in Rung::ALL {
+                let [c, k] = [x[3], w[0]];
+                let tensor_cores = dtype.is_half() && c % 8 == 0 && k % 8 == 0;
+                for rung in Rung::ALL.into_iter().filter(|r| *r != Rung::TensorCores || tensor_cores) {
                     compare(
                         &format!("{rung:?} convolution {i} on {device} in {dtype}"),
                         &body(Some(rung)),
@@ -531,10 +544,12 @@ fn emulator_checks_every_kernel() {
             body(&mut run).unwrap_or_else(|e| panic!("{name} in {dtype}: {e}"));
         }
         let mut r = Run::new(device, dtype, dtype);
-        let (x, w) = (r.tensor([1, 4, 5, 3], dtype), r.tensor([2, 3, 3, 3], dtype));
-        let y = ladder::forward(Rung::Naive, &x, &w, [1, 1], [1, 1]).unwrap();
-        ladder::input_gradient(Rung::Naive, &x, &w, &y, [1, 1], [1, 1]).unwrap();
-        ladder::weight_gradient(Rung::Naive, &x, &w, &y, [1, 1], [1, 1]).unwrap();
+        let (x, w) = (r.tensor([1, 4, 5, 8], dtype), r.tensor([16, 3, 3, 8], dtype));
+        for rung in Rung::ALL.into_iter().filter(|r| *r != Rung::TensorCores || dtype.is_half()) {
+            let y = ladder::forward(rung, &x, &w, [1, 1], [1, 1]).unwrap();
+            ladder::input_gradient(rung, &x, &w, &y, [1, 1], [1, 1]).unwrap();
+            ladder::weight_gradient(rung, &x, &w, &y, [1, 1], [1, 1]).unwrap();
+        }
         for (from, to) in
             [(DType::F32, dtype), (dtype, DType::F32), (DType::F16, DType::BF16), (DType::BF16, DType::F16)]
         {

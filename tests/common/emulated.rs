@@ -105,6 +105,7 @@ struct Emulated {
     counts: Arc<Mutex<Counts>>,
     memory: Memory,
     kernels: Mutex<Vec<Kernel>>,
+    fault: Mutex<Option<String>>,
     events: AtomicU64,
 }
 
@@ -117,9 +118,14 @@ impl Emulated {
             caches: false,
             label: format!("emulator ({mode:?})"),
         };
-        let (memory, kernels, events) = (Memory::new(), Mutex::default(), AtomicU64::new(1));
+        let (memory, kernels, fault, events) = (Memory::new(), Mutex::default(), Mutex::default(), AtomicU64::new(1));
         let (options, counts) = (mode.options(), Arc::default());
-        Emulated { description, options, size: 16 << 30, counts, memory, kernels, events }
+        Emulated { description, options, size: 16 << 30, counts, memory, kernels, fault, events }
+    }
+
+    /// What was found when memory was given back.
+    fn told(&self) -> Result<(), Failure> {
+        self.fault.lock().unwrap().take().map_or(Ok(()), |text| Err(Failure::new(text)))
     }
 
     fn count(&self, f: impl FnOnce(&mut Counts)) {
@@ -158,7 +164,10 @@ impl Driver for Emulated {
     }
 
     unsafe fn free(&self, at: Address, _bytes: usize) {
-        self.memory.free(at.0).expect("the crate frees what it has allocated, once");
+        // A buffer that was written around is noticed when it is given back; the next call that can fail tells.
+        if let Err(e) = self.memory.free(at.0) {
+            self.fault.lock().unwrap().get_or_insert(e.to_string());
+        }
     }
 
     fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, Failure> {
@@ -171,6 +180,7 @@ impl Driver for Emulated {
     }
 
     unsafe fn copy(&self, stream: Stream, transfer: Transfer, bytes: usize) -> Result<(), Failure> {
+        self.told()?;
         if stream == Stream::Copy {
             self.count(|c| c.uploads_on_copy_stream += 1);
         }
@@ -198,6 +208,7 @@ impl Driver for Emulated {
     }
 
     unsafe fn launch(&self, _: Stream, f: Function, launch: &Launch, arguments: &[Argument]) -> Result<(), Failure> {
+        self.told()?;
         let kernel = self.kernels.lock().unwrap()[f.0 as usize];
         self.count(|c| {
             c.launched += 1;

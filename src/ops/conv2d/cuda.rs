@@ -1,11 +1,12 @@
-//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs.
+//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, and `conv2d_mma.cu`.
 
 use super::Geometry;
 use super::ladder::Rung;
 use crate::device::Device;
-use crate::device::cuda::driver::{Address, Launch};
+use crate::device::cuda::driver::{Address, Launch, THREADS};
+use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
-use crate::ops::linear::cuda::{TILE, tiles};
+use crate::ops::linear::cuda::tiles;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 
@@ -46,6 +47,21 @@ impl Conv {
     }
 }
 
+/// What a block of the tensor-core kernels makes, and its shared memory; `mma_tile.cuh` says the same.
+const MMA_TILE: (usize, usize) = (128, 64);
+const MMA_SHARED: usize = 3 * (128 + 64) * 32 * 2;
+
+/// A block for each tile of a `rows` x `columns` result (`columns` blocks of columns, where they are counted already).
+fn mma_blocks(rows: usize, column_blocks: usize, layers: usize) -> Launch {
+    let grid = [rows.div_ceil(MMA_TILE.0) as u32, column_blocks as u32, layers as u32];
+    Launch { grid, block: [THREADS, 1, 1], shared: 0 }.shared(MMA_SHARED)
+}
+
+/// A kernel of the tensor-core rung, which exists in half precision only.
+fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
+    kernels[usize::from(dtype == DType::BF16)]
+}
+
 pub(super) fn forward(
     gpu: Gpu,
     rung: Rung,
@@ -55,14 +71,19 @@ pub(super) fn forward(
     bias: Option<&Tensor>,
     y: &mut Tensor,
 ) -> Result<()> {
-    let (kernels, launch) = match rung {
-        Rung::Naive => (per_float!("conv_forward_naive"), Launch::over(y.numel())),
-        Rung::Tiled => (per_float!("conv_forward_tiled"), tiles(g.n * g.p * g.q, g.k, 1)),
+    let (dtype, pixels) = (x.dtype(), g.n * g.p * g.q);
+    let (kernel, launch) = match rung {
+        Rung::Naive => (per_float!("conv_forward_naive").of(dtype)?, Launch::over(y.numel())),
+        Rung::Tiled => (per_float!("conv_forward_tiled").of(dtype)?, tiles(pixels, g.k, 1)),
+        Rung::TensorCores => {
+            let kernels = [kernel!("conv_forward_mma<f16>"), kernel!("conv_forward_mma<bf16>")];
+            (half(kernels, dtype), mma_blocks(pixels, g.k.div_ceil(MMA_TILE.1), 1))
+        }
     };
     let bias = bias.map_or(Address::NULL, Tensor::address);
     let arguments = (Conv::new(g)?, x.address(), weight.address(), bias, y.address_mut()?);
     // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent.
-    unsafe { gpu.launch(kernels.of(x.dtype())?, launch, arguments) }
+    unsafe { gpu.launch(kernel, launch, arguments) }
 }
 
 pub(super) fn input_gradient(
@@ -73,17 +94,19 @@ pub(super) fn input_gradient(
     weight: &Tensor,
     dx: &mut Tensor,
 ) -> Result<()> {
-    let (kernels, launch) = match rung {
-        Rung::Naive => (per_float!("conv_input_gradient_naive"), Launch::over(dx.numel())),
-        Rung::Tiled => {
-            let [u, v] = g.stride;
-            let pixels = g.n * g.h.div_ceil(u) * g.w.div_ceil(v); // of the largest phase
-            (per_float!("conv_input_gradient_tiled"), tiles(pixels, g.c, u * v))
+    let (dtype, [u, v]) = (dy.dtype(), g.stride);
+    let pixels = g.n * g.h.div_ceil(u) * g.w.div_ceil(v); // of the largest phase
+    let (kernel, launch) = match rung {
+        Rung::Naive => (per_float!("conv_input_gradient_naive").of(dtype)?, Launch::over(dx.numel())),
+        Rung::Tiled => (per_float!("conv_input_gradient_tiled").of(dtype)?, tiles(pixels, g.c, u * v)),
+        Rung::TensorCores => {
+            let kernels = [kernel!("conv_input_gradient_mma<f16>"), kernel!("conv_input_gradient_mma<bf16>")];
+            (half(kernels, dtype), mma_blocks(pixels, g.c.div_ceil(MMA_TILE.1), u * v))
         }
     };
     let arguments = (Conv::new(g)?, dy.address(), weight.address(), dx.address_mut()?);
     // SAFETY: the tensors have the geometry's shapes and the kernel's types.
-    unsafe { gpu.launch(kernels.of(dy.dtype())?, launch, arguments) }
+    unsafe { gpu.launch(kernel, launch, arguments) }
 }
 
 pub(super) fn weight_gradient(
@@ -102,10 +125,16 @@ pub(super) fn weight_gradient(
         return unsafe { gpu.launch(kernel, Launch::over(dw.numel()), arguments) };
     }
     let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
-    let splits = splits(g.k, width, pixels);
+    let (kernel, blocks) = match rung {
+        Rung::TensorCores => {
+            let kernels = [kernel!("conv_weight_gradient_mma<f16>"), kernel!("conv_weight_gradient_mma<bf16>")];
+            (half(kernels, x.dtype()), mma_blocks(g.k, g.r * g.s * g.c.div_ceil(MMA_TILE.1), 1))
+        }
+        _ => (per_float!("conv_weight_gradient_tiled").of(x.dtype())?, tiles(g.k, width, 1)),
+    };
+    let splits = splits((blocks.grid[0] * blocks.grid[1]) as usize, g.k * width, pixels);
     let share = pixels.div_ceil(splits).max(1);
-    let kernel = per_float!("conv_weight_gradient_tiled").of(x.dtype())?;
-    let launch = tiles(g.k, width, splits);
+    let launch = Launch { grid: [blocks.grid[0], blocks.grid[1], splits as u32], ..blocks };
     if splits == 1 {
         let arguments = (conv, x.address(), dy.address(), dw.address_mut()?, share as i64);
         // SAFETY: the tensors have the geometry's shapes and the kernel's types, dw is f32; one split fills it whole.
@@ -123,8 +152,7 @@ pub(super) fn weight_gradient(
 
 /// Into how many parts the sum over pixels is cut. A function of the sizes alone, never of the device: the same bits
 /// everywhere. About 528 blocks (4 for each of 132 processors), but no part below 256 pixels and no workspace above 64 MiB.
-fn splits(k: usize, width: usize, pixels: usize) -> usize {
-    let tiles = k.div_ceil(TILE) * width.div_ceil(TILE);
-    let most = (pixels / 256).min((16 << 20) / (k * width).max(1));
-    528usize.div_ceil(tiles.max(1)).min(most).max(1)
+fn splits(blocks: usize, results: usize, pixels: usize) -> usize {
+    let most = (pixels / 256).min((16 << 20) / results.max(1));
+    528usize.div_ceil(blocks.max(1)).min(most).max(1)
 }

@@ -1,9 +1,13 @@
-//! The rungs of a GPU's convolution, one by one: for benches and for tests that compare them. Training takes the best by itself.
+//! The rungs of a GPU's convolution, one by one: for benches and for tests that compare them.
+//!
+//! Training takes the highest rung that serves a layer, up to [`highest`]. That is [`Rung::Tiled`] until a GPU has verified the one above;
+//! [`set_highest`] changes it.
 
 use super::{Geometry, cuda};
 use crate::device::Device;
-use crate::tensor::{Tensor, same_kind};
+use crate::tensor::{DType, Tensor, same_kind};
 use crate::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A version of the kernels; `kernels/conv2d.cu` tells what each is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +17,37 @@ pub enum Rung {
     Naive,
     /// Matrix products through shared memory.
     Tiled,
+    /// Matrix products on tensor cores: half precision, channels in multiples of 8.
+    TensorCores,
 }
 
 impl Rung {
     /// All of them, from the ground up.
-    pub const ALL: [Rung; 2] = [Rung::Naive, Rung::Tiled];
-    /// What training uses.
-    pub(super) const BEST: Rung = Rung::Tiled;
+    pub const ALL: [Rung; 3] = [Rung::Naive, Rung::Tiled, Rung::TensorCores];
+
+    /// Whether it computes a layer of these sizes in `dtype`.
+    pub fn serves(self, g: &Geometry, dtype: DType) -> bool {
+        self != Rung::TensorCores || (dtype.is_half() && g.c.is_multiple_of(8) && g.k.is_multiple_of(8))
+    }
+
+    /// What training uses for a layer.
+    pub(super) fn best(g: &Geometry, dtype: DType) -> Rung {
+        let highest = highest();
+        if highest.serves(g, dtype) { highest } else { Rung::Tiled }
+    }
+}
+
+static HIGHEST: AtomicUsize = AtomicUsize::new(1);
+
+/// The highest rung that training uses.
+pub fn highest() -> Rung {
+    Rung::ALL[HIGHEST.load(Ordering::Relaxed).min(Rung::ALL.len() - 1)]
+}
+
+/// Sets the highest rung that training uses, in the whole program.
+pub fn set_highest(rung: Rung) {
+    let place = Rung::ALL.iter().position(|r| *r == rung).unwrap_or(1);
+    HIGHEST.store(place, Ordering::Relaxed);
 }
 
 fn gpu(op: &str, operands: &[&Tensor]) -> Result<crate::device::cuda::Gpu> {
@@ -34,10 +62,12 @@ fn gpu(op: &str, operands: &[&Tensor]) -> Result<crate::device::cuda::Gpu> {
 /// `x [N, H, W, C]` and `weight [K, R, S, C]` to `y [N, P, Q, K]`.
 ///
 /// # Errors
-/// As [`ops::conv2d`](crate::ops::conv2d()); [`ErrorKind::Device`] when the operands are not on a GPU.
+/// As [`ops::conv2d`](crate::ops::conv2d()); [`ErrorKind::Device`] when the operands are not on a GPU; [`ErrorKind::Argument`] when the
+/// rung doesn't serve them.
 pub fn forward(rung: Rung, x: &Tensor, weight: &Tensor, stride: [usize; 2], padding: [usize; 2]) -> Result<Tensor> {
     let g = Geometry::new(x, weight, stride, padding)?;
     let gpu = gpu("conv2d", &[x, weight])?;
+    check_rung(rung, &g, x)?;
     let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], x.dtype(), x.device())?;
     cuda::forward(gpu, rung, &g, x, weight, None, &mut y)?;
     Ok(y)
@@ -57,6 +87,7 @@ pub fn input_gradient(
 ) -> Result<Tensor> {
     let g = Geometry::new(x, weight, stride, padding)?;
     let gpu = gpu("conv2d", &[x, weight, dy])?;
+    check_rung(rung, &g, x)?;
     check_gradient(&g, dy)?;
     let mut dx = Tensor::uninit(x.shape(), x.dtype(), x.device())?;
     cuda::input_gradient(gpu, rung, &g, dy, weight, &mut dx)?;
@@ -77,15 +108,41 @@ pub fn weight_gradient(
 ) -> Result<Tensor> {
     let g = Geometry::new(x, weight, stride, padding)?;
     let gpu = gpu("conv2d", &[x, weight, dy])?;
+    check_rung(rung, &g, x)?;
     check_gradient(&g, dy)?;
     let mut dw = Tensor::uninit(weight.shape(), x.dtype().master(), x.device())?;
     cuda::weight_gradient(gpu, rung, &g, x, dy, &mut dw)?;
     Ok(dw)
 }
 
+fn check_rung(rung: Rung, g: &Geometry, x: &Tensor) -> Result<()> {
+    match rung.serves(g, x.dtype()) {
+        true => Ok(()),
+        false => {
+            Err(Error::new(ErrorKind::Argument, format!("{rung:?} doesn't serve {g:?} in {}", x.dtype())).on("conv2d"))
+        }
+    }
+}
+
 fn check_gradient(g: &Geometry, dy: &Tensor) -> Result<()> {
     match dy.shape()[..] == [g.n, g.p, g.q, g.k] {
         true => Ok(()),
         false => Err(Error::shape("conv2d", format!("gradient {} for {g:?}", dy.shape()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_takes_what_serves_and_no_more_than_it_may() {
+        let g = |c, k| Geometry { n: 1, h: 8, w: 8, c, k, r: 3, s: 3, p: 8, q: 8, stride: [1, 1], padding: [1, 1] };
+        assert_eq!(Rung::best(&g(64, 64), DType::BF16), Rung::Tiled, "until a GPU has verified more");
+        set_highest(Rung::TensorCores);
+        assert_eq!(Rung::best(&g(64, 64), DType::BF16), Rung::TensorCores);
+        assert_eq!(Rung::best(&g(3, 64), DType::BF16), Rung::Tiled, "three channels are no chunk of eight");
+        assert_eq!(Rung::best(&g(64, 64), DType::F32), Rung::Tiled);
+        set_highest(Rung::Tiled);
     }
 }
