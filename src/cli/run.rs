@@ -91,10 +91,10 @@ pub fn device(named: flags::Device, context: &Context) -> Result<Device> {
     }
 }
 
-/// [`device`], when it can train as wanted.
+/// [`device()`], when it can train as wanted.
 ///
 /// # Errors
-/// As [`device`]; and [`ErrorKind::Device`] when bf16 is wanted of the CPU.
+/// As [`device()`]; and [`ErrorKind::Device`] when bf16 is wanted of the CPU.
 pub fn training_device(named: flags::Device, bf16: bool, context: &Context) -> Result<Device> {
     let device = device(named, context)?;
     match (device, bf16) {
