@@ -19,21 +19,19 @@ LAYOUT(Gradient, d)
 __global__ void __launch_bounds__(256) gradient_norm_pieces(const Gradient* gradients, const Piece* pieces, f64* squares, i64* not_finite)
 {
     __shared__ f64 scratch[WARP];
-    __shared__ i64 counts[WARP];
     const Piece piece = pieces[blockIdx.x];
     const f32* d = gradients[piece.tensor].d;
-    f64 sum = 0;
-    i64 bad = 0;
+    f64 sum = 0, bad = 0; // counts are exact in f64, too, and so can share the scratch
     for (i64 i = piece.from + threadIdx.x; i < piece.from + piece.count; i += blockDim.x) {
         const f32 v = d[i];
         sum += (f64)v * v;
         bad += (float_bits(v) & 0x7f800000u) == 0x7f800000u; // all exponent bits: infinite or NaN
     }
     sum = block_sum(sum, scratch);
-    bad = block_sum(bad, counts);
+    bad = block_sum(bad, scratch);
     if (threadIdx.x == 0) {
         squares[blockIdx.x] = sum;
-        not_finite[blockIdx.x] = bad;
+        not_finite[blockIdx.x] = (i64)bad;
     }
 }
 KERNEL(gradient_norm_pieces)
@@ -42,18 +40,16 @@ KERNEL(gradient_norm_pieces)
 __global__ void __launch_bounds__(256) gradient_norm_finish(const f64* squares, const i64* not_finite, i64 pieces, f32* norm, i64* count)
 {
     __shared__ f64 scratch[WARP];
-    __shared__ i64 counts[WARP];
-    f64 sum = 0;
-    i64 bad = 0;
+    f64 sum = 0, bad = 0;
     for (i64 i = threadIdx.x; i < pieces; i += blockDim.x) {
         sum += squares[i];
-        bad += not_finite[i];
+        bad += (f64)not_finite[i];
     }
     sum = block_sum(sum, scratch);
-    bad = block_sum(bad, counts);
+    bad = block_sum(bad, scratch);
     if (threadIdx.x == 0) {
         *norm = (f32)sqrt(sum);
-        *count = bad;
+        *count = (i64)bad;
     }
 }
 KERNEL(gradient_norm_finish)
