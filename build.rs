@@ -78,9 +78,21 @@ fn run() -> Result<(), String> {
             (prebuilt(&sources, &root, &out, &tried)?, "kernels/prebuilt".to_owned())
         }
     };
+    describe_build();
     let empty = images.iter().all(Vec::is_empty);
     let text = render(&sources, &images, if empty { "nowhere" } else { &origin });
     write_file(&out.join("kernels.rs"), text.as_bytes())
+}
+
+/// What a report on this build says of the compiler; the crate reads it with `env!`.
+fn describe_build() {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = std::process::Command::new(rustc).arg("--version").output();
+    let version = version.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
+    println!("cargo::rustc-env=ONECYCLE_RUSTC={}", if version.is_empty() { "an unknown rustc" } else { &version });
+    println!("cargo::rustc-env=ONECYCLE_TARGET={}", said("TARGET"));
+    println!("cargo::rustc-env=ONECYCLE_PROFILE={}", said("PROFILE"));
 }
 
 /// Another version than ours breaks the build of cudarc with hundreds of errors, none of which names the cause.
@@ -198,9 +210,11 @@ fn prebuilt_one(
 
 /// The text of `kernels.rs`, which src/device/cuda/kernels.rs includes.
 fn render(sources: &[Source], images: &[Vec<Image>], origin: &str) -> String {
-    let (mut table, mut all) = (String::new(), String::new());
+    let (mut table, mut all, mut files) = (String::new(), String::new(), String::new());
     for (source, images) in sources.iter().zip(images) {
         let file = &source.stem;
+        let hash = source.hash(ARCHITECTURES[0]);
+        files += &format!("    File {{ name: {file:?}, entries: {}, hash: {hash:?} }},\n", source.entries.len());
         for name in &source.entries {
             table += &format!("    Kernel {{ file: {file:?}, name: {name:?} }},\n");
         }
@@ -214,10 +228,15 @@ fn render(sources: &[Source], images: &[Vec<Image>], origin: &str) -> String {
             );
         }
     }
+    let primitives = sources.iter().flat_map(|s| &s.headers).find(|(name, _)| name == source::PRIMITIVES);
+    let primitives = primitives.map(|(_, text)| sha256::hex(text.as_bytes())).unwrap_or_default();
     let mut text = String::new();
     write!(
         text,
-        "/// All kernels, sorted by file, then in the file's order.\npub static TABLE: &[Kernel] = &[\n{table}];\n\
+        "/// All kernel files, sorted by name.\npub static FILES: &[File] = &[\n{files}];\n\
+         /// The hash of `kernels/prim.cuh`, which holds all instructions that only a GPU can vouch for.\n\
+         pub static PRIMITIVES: &str = {primitives:?};\n\
+         /// All kernels, sorted by file, then in the file's order.\npub static TABLE: &[Kernel] = &[\n{table}];\n\
          /// What was built in: for each file and architecture one image.\npub static IMAGES: &[Image] = &[\n{all}];\n\
          /// Where the images come from.\npub static ORIGIN: &str = {origin:?};\n"
     )

@@ -123,6 +123,9 @@ pub struct Prebuilt {
 /// The folder of what was compiled beforehand.
 pub const PREBUILT: &str = "kernels/prebuilt";
 
+/// The header of everything that is not plain C++.
+pub const PRIMITIVES: &str = "prim.cuh";
+
 const HASH: &str = "// src-sha256 ";
 const SAME: &str = "// the same for ";
 const ENTRY: &str = "// entry ";

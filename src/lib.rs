@@ -39,9 +39,10 @@
 //! [`autograd::record`], together with what the way back will need: the input if the weight wants a gradient, the weight if
 //! the input wants one, nothing where nobody asks. The struct beside it is the derivative.
 //!
-//! **Third jump: into the kernel.** `ops/conv2d/cpu.rs` computes. All three products of a convolution are matrix products
-//! whose rows are gathered while they are read, so no column matrix is ever stored. The inner loops are in
-//! [`device::cpu::gemm`], written once for every vector width and chosen when the program starts.
+//! **Third jump: into the kernel.** On the CPU `ops/conv2d/cpu.rs` computes. All three products of a convolution are matrix
+//! products whose rows are gathered while they are read, so no column matrix is ever stored. The inner loops are in
+//! [`device::cpu::gemm`], written once for every vector width and chosen when the program starts. On a GPU `ops/conv2d/cuda.rs`
+//! launches `kernels/conv2d.cu`, which opens with the same mathematics; the tests run it in an emulator on the CPU.
 //!
 //! The way back needs no fourth jump. [`autograd::backward`] visits the graph's nodes, newest first, and calls the
 //! derivative that each operation left there. Gradients end in the slots of the [parameters](nn::Parameter), and
@@ -65,7 +66,7 @@
 //! | [`ops`] | one room for each operation: mathematics, gradient, implementation |
 //! | [`autograd`] | the graph, the walk back, the gradient check |
 //! | [`tensor`] | `Tensor`, `Shape`, `DType` |
-//! | [`device`] | memory, threads and vectors of a device |
+//! | [`device`] | memory, threads and vectors of the CPU; GPUs and their kernels; a report on what there is |
 //!
 //! At the very bottom, for everybody: [`Error`], [`fs`] (files that are whole or not there) and [`rng`] (random numbers
 //! with an address).

@@ -157,6 +157,55 @@ fn train_predict_evaluate_show() {
     }
 }
 
+/// A number that no machine has, so that this holds with GPUs too.
+const NO_GPU: &str = "cuda:4711";
+
+#[test]
+fn a_gpu_that_is_not_there_fails_before_anything_is_written() {
+    let place = Place::new(2, 10);
+    let err = place.fails(&["--epochs", "1", "--device", NO_GPU]);
+    assert!(err.starts_with("error: cuda:4711: ") && err.trim_end().ends_with(')'), "with its remedy: {err}");
+    assert!(!place.out.exists(), "no run directory is left behind");
+    for args in [&["evaluate", "model", "pictures"][..], &["predict", "model", "a.png"], &["quickstart"]] {
+        let output = onecycle(&[args, &["--device", NO_GPU]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).starts_with("error: cuda:4711: "), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_cpu_computes_in_f32_and_says_so() {
+    let place = Place::new(2, 10);
+    let err = place.fails(&["--epochs", "1", "--device", "cpu", "--bf16"]);
+    assert!(err.starts_with("error: --bf16: the CPU computes in f32 only (leave it out, or train on a GPU"), "{err}");
+    assert!(!place.out.exists());
+}
+
+#[test]
+fn a_run_says_where_it_was_and_how_long_it_waited() {
+    let place = Place::new(2, 10);
+    let output = place.train(&["--epochs", "2", "--device", "cpu"]);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    assert!(err.contains("waiting for pictures: ") && err.contains(" % of the epochs' time"), "{err}");
+    let read = |name: &str| std::fs::read_to_string(place.out.join(name)).unwrap();
+    let log = read("log.txt");
+    assert!(
+        log.contains("\ndevice: cpu") && log.contains("\nprecision: f32\n") && log.contains("waiting for"),
+        "{log}"
+    );
+    assert!(read("report.html").contains("precision") && read("settings.toml").contains("device = \"cpu\""));
+    // Without a GPU `auto` is the CPU, and says why to whoever asks.
+    if onecycle::Device::best() == onecycle::Device::Cpu {
+        let output = place.train(&["--epochs", "1", "--overwrite", "-v"]);
+        let err = text(&output.stderr);
+        assert!(
+            output.status.success() && err.contains("computing on the CPU, since no GPU can be used: cuda:0: "),
+            "{err}"
+        );
+    }
+}
+
 #[test]
 fn several_seeds_make_a_table() {
     let place = Place::new(2, 10);
@@ -179,6 +228,78 @@ fn split_folders_and_labels_from_names() {
     let args = ["--label-re", r"(.+)_\d+.png$", "--epochs", "1"];
     let output = onecycle(&train(place.data(), other.to_str().unwrap(), &args));
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// `onecycle doctor`, with the folder in which it finds a stand-in of libcuda.
+fn doctor(args: &[&str], libcuda: Option<&Path>) -> Output {
+    let mut command = program();
+    command.arg("doctor").args(args);
+    if let Some(folder) = libcuda {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    command.output().expect("the program starts")
+}
+
+#[test]
+fn doctor_says_what_there_is_and_what_is_missing() {
+    let output = doctor(&[], None);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for part in ["onecycle\n", "\nprocessor\n", "\nGPUs\n", "\nkernels for a GPU\n", "rustc ", "conv2d.cu", "prim.cuh"]
+    {
+        assert!(out.contains(part), "{part:?} in\n{out}");
+    }
+    assert!(!out.contains('\x1b'), "plain where nobody looks");
+
+    let output = doctor(&["--json"], None);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["onecycle", "build", "processor", "cuda", "kernels", "computes_on"] {
+        assert!(json.get(key).is_some(), "{key} in {json}");
+    }
+    assert!(json["processor"]["cores"].as_u64() >= Some(1) && json["build"]["rustc"].as_str().is_some(), "{json}");
+    let files = json["kernels"]["files"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["name"] == "batch_norm" && file["entries"].as_u64() > Some(5)), "{json}");
+    assert!(files.iter().all(|file| file["standing"]["state"].is_string()), "{json}");
+
+    let gpus = json["cuda"]["gpus"].as_array().unwrap();
+    if gpus.is_empty() {
+        let fault = &json["cuda"]["fault"];
+        let [message, remedy] = ["message", "remedy"].map(|key| fault[key].as_str().unwrap_or_default());
+        assert!(!message.is_empty() && !remedy.is_empty(), "{json}");
+        assert!(out.contains(&format!("{message} ({remedy})")), "{out}");
+        assert_eq!(json["computes_on"], "cpu");
+    }
+    let output = doctor(&["--device", NO_GPU], None);
+    assert_eq!(output.status.code(), Some(1), "a GPU was named, and it is not there");
+    assert!(
+        text(&output.stdout).contains("cuda:4711 can't be used") && text(&output.stderr).contains("error: cuda:4711")
+    );
+}
+
+/// A driver that answers: the one that the library's own tests use.
+#[cfg(target_os = "linux")]
+#[test]
+fn doctor_lists_gpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/cuda/nvidia/fake_libcuda.c");
+    let library = folder.path().join("libcuda.so");
+    let cc = Command::new("cc").args(["-shared", "-fPIC", "-std=gnu11", "-o"]).arg(&library).arg(&source).status();
+    if !source.is_file() || !cc.is_ok_and(|status| status.success()) {
+        return common::skip(format_args!("a fake driver: there is no C compiler, or its source is not there"));
+    }
+    let output = doctor(&["--json", "--device", "cuda"], Some(folder.path()));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let gpu = &json["cuda"]["gpus"][0];
+    if json["kernels"]["origin"] == "nowhere" {
+        return common::skip(format_args!("a GPU in the report: no kernels were built in"));
+    }
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!((&gpu["device"], &gpu["name"]), (&"cuda:0".into(), &"Fake GPU".into()), "{json}");
+    assert!(gpu["memory"]["total"].as_u64() > Some(0) && gpu["fault"].is_null(), "{json}");
+    assert_eq!(json["cuda"]["libcuda"], library.to_str().unwrap());
+    assert_eq!((&json["computes_on"], &json["cuda"]["fault"]), (&"cuda:0".into(), &serde_json::Value::Null));
+    let out = text(&doctor(&[], Some(folder.path())).stdout);
+    assert!(out.contains("Fake GPU, compute capability ") && out.contains("cuda:0 (--device auto)"), "{out}");
 }
 
 #[test]

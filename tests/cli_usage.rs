@@ -54,6 +54,13 @@ fn flags_are_understood() {
     assert_eq!((s.data.label, s.data.bs, s.data.val_bs, s.data.skip_bad), (LabelRule::Re, 32, 32, true));
     assert_eq!(s.lr_slice, Some(LrSlice { low: 1e-6, high: 1e-4 }));
     assert_eq!((s.common.seeds, s.common.device, s.common.threads), (vec![0, 1, 2], Device::Cpu, Some(4)));
+    let on = |device: &str| train(&["d", "--device", device]).unwrap().common.device;
+    assert_eq!(
+        ["auto", "cuda", "cuda:0", "cuda:12"].map(on),
+        [Device::Auto, Device::Cuda(0), Device::Cuda(0), Device::Cuda(12)]
+    );
+    let halves = [&["--bf16"][..], &["--bf16=true"], &["--bf16=false"], &[]];
+    assert_eq!(halves.map(|f| train(&[&["d"], f].concat()).unwrap().bf16), [true, true, false, false]);
 }
 
 #[test]
@@ -104,7 +111,8 @@ fn settings_survive_their_file() {
         "--out",
         "o",
     ];
-    for args in [&["d"][..], &args[..], &["d", "--train", "t", "--valid", "v", "--threads", "2", "--skip-bad"]] {
+    let more = ["d", "--train", "t", "--valid", "v", "--threads", "2", "--skip-bad", "--bf16", "--device", "cuda:1"];
+    for args in [&["d"][..], &args[..], &more[..], &["d", "--device", "cpu"]] {
         let settings = train(args).unwrap();
         std::fs::write(&path, settings.to_toml().unwrap()).unwrap();
         let again = train(&["--config", path.to_str().unwrap()]).unwrap();
@@ -155,6 +163,8 @@ fn faults_of_the_file_name_the_key() {
     assert!(answer("bs = 0").starts_with("--bs: 0 is out of range"));
     assert!(answer("arch = 'x'\nbs = 'many'").contains("c.toml: "));
     assert!(answer("bs = = 3").contains("c.toml: line 1: "));
+    let device = answer("device = 'gpu'");
+    assert!(device.contains("`gpu` is no device: the devices are auto, cpu, cuda and cuda:N"), "{device}");
     assert!(answer("seed = 'x'").contains("`seed` takes whole numbers"));
     let missing = train(&["d", "--config", "nowhere.toml"]).unwrap_err();
     assert_eq!((missing.kind(), missing.item()), (ErrorKind::Io, Some("nowhere.toml")));
@@ -164,13 +174,23 @@ fn faults_of_the_file_name_the_key() {
 fn help_shows_examples_and_goes_to_standard_output() {
     let help = onecycle(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for line in
-        ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "Examples:", "--seed <N,..>", "--quiet"]
-    {
+    for line in [
+        "quickstart",
+        "train",
+        "evaluate",
+        "predict",
+        "show-batch",
+        "summary",
+        "doctor",
+        "doctor",
+        "Examples:",
+        "--seed <N,..>",
+        "--quiet",
+    ] {
         assert!(out(&help).contains(line), "{line}\n{}", out(&help));
     }
     assert!(help.stderr.is_empty());
-    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary"] {
+    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "doctor"] {
         let help = onecycle(&[command, "--help"]);
         assert!(out(&help).contains(&format!("onecycle {command}")) && out(&help).contains("Example"), "{command}");
         assert!(!out(&help).contains('\u{1b}'), "no colours in a pipe");
@@ -187,6 +207,9 @@ fn help_shows_examples_and_goes_to_standard_output() {
         "Data:",
         "Model and schedule:",
         "--skip-bad",
+        "--bf16",
+        "--device <DEVICE>",
+        "cuda:N [default: auto]",
     ] {
         assert!(train.contains(flag), "{flag}\n{train}");
     }
@@ -195,13 +218,16 @@ fn help_shows_examples_and_goes_to_standard_output() {
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 11] = [
         &["fly"],
         &["train", "--wings", "2"],
         &["train", "d", "--bs", "many"],
         &["train", "d", "--bs", "0"],
         &["train", "d", "--lr", "1", "--lr-slice", "1..2"],
         &["predict", "model"],
+        &["predict", "model", "a.png", "--device", "gpu"],
+        &["quickstart", "--device", "cuda:"],
+        &["train", "d", "--device", "cuda:+1"],
         &["show-batch", "d", "--out", "batch.jpg"],
         &["-q", "-v", "summary"],
     ];
@@ -211,6 +237,12 @@ fn wrong_usage_exits_with_2() {
         assert!(err(&output).starts_with("error: ") && output.stdout.is_empty(), "{args:?}: {}", err(&output));
         assert!(!err(&output).contains('\u{1b}') && !err(&output).contains("panicked"));
     }
+}
+
+#[test]
+fn a_device_that_is_none_is_answered_with_the_list() {
+    let output = onecycle(&["train", "d", "--device", "gpu"]);
+    assert!(err(&output).contains("the devices are auto, cpu, cuda and cuda:N"), "{}", err(&output));
 }
 
 #[test]

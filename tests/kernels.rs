@@ -251,6 +251,17 @@ fn unquoted(name: &str) -> &str {
     name.trim_start_matches('"').split('"').next().unwrap_or_default()
 }
 
+#[test]
+fn the_ladder_lists_every_file() {
+    let Some(sources) = sources() else { return };
+    let page = std::fs::read_to_string(root().join("kernels/README.md")).unwrap();
+    let row = |s: &Source| format!("| [{0}.cu]({0}.cu) | {1} |", s.stem, s.entries.len());
+    let missing: Vec<_> = sources.iter().map(row).filter(|row| !page.contains(row)).collect();
+    assert!(missing.is_empty(), "kernels/README.md lacks rows that begin with {missing:#?}");
+    let rows = page.lines().filter(|line| line.starts_with("| [") && line.contains(".cu](")).count();
+    assert_eq!(rows, sources.len(), "kernels/README.md lists a file that is not there");
+}
+
 /// `source::read` has found the names to be unique. Here: each is launched from somewhere, so that no kernel is built in vain.
 #[test]
 fn every_kernel_is_launched() {

@@ -7,7 +7,9 @@
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -63,6 +65,11 @@ pub enum Command {
     /// Print a network's layers, shapes and parameters
     #[command(after_help = "Example:\n  onecycle summary --arch resnet34 --classes 37")]
     Summary(SummaryFlags),
+    /// Say what this machine and this program can compute on, and what is missing
+    #[command(after_help = "Examples:
+  onecycle doctor                  what to send along with a question
+  onecycle doctor --device cuda    exit status 1 if the first GPU can't be used")]
+    Doctor(DoctorFlags),
 }
 
 impl Default for Command {
@@ -71,15 +78,64 @@ impl Default for Command {
     }
 }
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+/// Where to compute. A name and no more: whether there is such a device is asked when the command runs.
+///
+/// ```
+/// use onecycle::cli::flags::Device;
+/// assert_eq!("cuda:1".parse(), Ok(Device::Cuda(1)));
+/// assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+/// assert_eq!("gpu".parse::<Device>(), Err("the devices are auto, cpu, cuda and cuda:N, such as cuda:1"));
+/// ```
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
-    /// A GPU where there is one, else the CPU
+    /// The first GPU that can be used, else the CPU
     #[default]
     Auto,
     /// The CPU
     Cpu,
+    /// The GPU of this number
+    Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Device, &'static str> {
+        // `+1` is a number to Rust, and no name of a device.
+        let number = name.strip_prefix("cuda:").filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        match (name, number.and_then(|n| n.parse().ok())) {
+            ("auto", _) => Ok(Device::Auto),
+            ("cpu", _) => Ok(Device::Cpu),
+            ("cuda", _) => Ok(Device::Cuda(0)),
+            (_, Some(number)) => Ok(Device::Cuda(number)),
+            _ => Err("the devices are auto, cpu, cuda and cuda:N, such as cuda:1"),
+        }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Device, String> {
+        name.parse().map_err(|devices| format!("`{name}` is no device: {devices}"))
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> String {
+        device.to_string()
+    }
 }
 
 /// Where labels come from.
@@ -115,8 +171,8 @@ pub struct CommonFlags {
     #[arg(long, global = true, value_name = "N,..", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub seed: Vec<u64>,
-    /// Where to compute [default: auto]
-    #[arg(long, global = true, value_enum)]
+    /// Where to compute: auto (the first GPU that can be used, else the CPU), cpu, cuda, cuda:N [default: auto]
+    #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<Device>,
     /// Threads that compute [default: one for each processor]
     #[arg(long, global = true, value_name = "N")]
@@ -205,6 +261,10 @@ pub struct TrainFlags {
     /// Weight decay [default: 0.01]
     #[arg(long, value_name = "WD", help_heading = "Model and schedule")]
     pub wd: Option<f64>,
+    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[arg(help_heading = "Model and schedule")]
+    pub bf16: Option<bool>,
 }
 
 /// Flags of `quickstart`.
@@ -219,6 +279,9 @@ pub struct QuickstartFlags {
     /// Times that training goes through all pictures [default: what the quickstart is made for]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
+    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    #[arg(long)]
+    pub bf16: bool,
 }
 
 /// Flags of `evaluate`.
@@ -289,6 +352,14 @@ pub struct SummaryFlags {
     /// As it is with all but the last group frozen
     #[arg(long)]
     pub frozen: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoctorFlags {
+    /// Print one JSON object: onecycle, build, processor, cuda, kernels, computes_on
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `seed = 42` and `seed = [0, 1, 2]` alike.

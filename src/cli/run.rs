@@ -1,7 +1,8 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
 use super::Context;
-use super::flags::CacheRule;
+use super::flags::{self, CacheRule};
+use super::output::size;
 use super::settings::{DataSettings, TrainSettings};
 use crate::data::{
     Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
@@ -9,7 +10,8 @@ use crate::data::{
 };
 use crate::fs::{create_dir, write_atomic};
 use crate::learner::{
-    Interpretation, Learner, ProgressCallback, StopOnFlag, Table, TopLoss, Verbosity, error_rate, vision_learner,
+    Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity, error_rate,
+    vision_learner_on,
 };
 use crate::nn::Arch;
 use crate::ops::augment::IMAGENET_STATS;
@@ -17,7 +19,7 @@ use crate::optim::LrMax;
 use crate::plot::report::{ClassRow, Report};
 use crate::plot::{self, Captioned};
 use crate::vision::{ImageBlock, Resize, ShowBatch, aug_transforms};
-use crate::{Error, ErrorKind, Result, device};
+use crate::{Device, Error, ErrorKind, Result, device};
 use std::path::{Path, PathBuf};
 
 /// The same pictures validate whatever the seed, so that the runs of several seeds can be compared.
@@ -74,11 +76,46 @@ pub fn use_threads(threads: Option<usize>) {
     }
 }
 
+/// The device that the settings name; with `auto` the first GPU that can be used, else the CPU, and `-v` says why.
+///
+/// # Errors
+/// When a GPU is named that can't be used: what is missing and what to do about it.
+pub fn device(named: flags::Device, context: &Context) -> Result<Device> {
+    match named {
+        flags::Device::Cpu => Ok(Device::Cpu),
+        flags::Device::Cuda(number) => Device::cuda(number),
+        flags::Device::Auto => Ok(Device::first_gpu().unwrap_or_else(|why| {
+            context.console.detail(&format!("computing on the CPU, since no GPU can be used: {why}"));
+            Device::Cpu
+        })),
+    }
+}
+
+/// [`device()`], when it can train as wanted.
+///
+/// # Errors
+/// As [`device()`]; and [`ErrorKind::Device`] when bf16 is wanted of the CPU.
+pub fn training_device(named: flags::Device, bf16: bool, context: &Context) -> Result<Device> {
+    let device = device(named, context)?;
+    match (device, bf16) {
+        (Device::Cpu, true) => Err(Error::new(ErrorKind::Device, "the CPU computes in f32 only")
+            .on("--bf16")
+            .remedy("leave it out, or train on a GPU: --device cuda says why there is none")),
+        _ => Ok(device),
+    }
+}
+
 /// Trains once and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
 ///
 /// # Errors
 /// When training fails or `out` can't be written. What there is by then is saved first: model, history, report.
-pub fn train_once(settings: &TrainSettings, seed: u64, out: &Path, context: &Context) -> Result<[Option<f64>; 3]> {
+pub fn train_once(
+    settings: &TrainSettings,
+    seed: u64,
+    out: &Path,
+    device: Device,
+    context: &Context,
+) -> Result<[Option<f64>; 3]> {
     let block = data_block(&settings.data, seed)?;
     let dls = load(&block, &settings.dir, context)?;
     create_dir(out)?;
@@ -87,7 +124,11 @@ pub fn train_once(settings: &TrainSettings, seed: u64, out: &Path, context: &Con
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
     let arch = Arch::by_name(&settings.arch)?;
-    let mut learn = vision_learner(&dls, || arch)?.metrics(error_rate).wd(settings.wd);
+    let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
+    if settings.bf16 {
+        learn = learn.to_bf16()?;
+    }
+    context.console.detail(&format!("training on {}", device_name(device)));
     learn.remove_cb("ProgressCallback");
     let quiet = context.console.verbosity() == super::output::Verbosity::Quiet;
     learn.add_cb(ProgressCallback::new(if quiet { Verbosity::TableOnly } else { Verbosity::Full }));
@@ -161,17 +202,21 @@ fn save(
         report = interpret(learn, report, out)?;
     }
     let model = out.join("model.safetensors");
-    let report = report.settings(&settings.to_toml()?).environment(&environment(seed)).usage(&[
+    let report = report.settings(&settings.to_toml()?).environment(&environment(learn, seed)).usage(&[
         ("label pictures", format!("onecycle predict {} cat.jpg dog.jpg", model.display())),
         ("measure it on another folder", format!("onecycle evaluate {} {}", model.display(), settings.dir.display())),
         ("repeat this run", format!("onecycle train --config {} --out again", out.join("settings.toml").display())),
     ]);
     report.save(out.join("report.html"))?;
-    let mut log: Vec<String> = environment(seed).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut log: Vec<String> =
+        environment(learn, seed).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     log.push(table.header());
     log.extend(recorder.rows().iter().map(|r| table.row(r.epoch, &r.values(), r.seconds)));
+    let waiting = waiting(recorder.rows());
+    log.extend(waiting.clone());
     log.push(if finished { "finished" } else { "stopped early" }.into());
     write_text(&out.join("log.txt"), &(log.join("\n") + "\n"))?;
+    waiting.iter().for_each(|line| context.console.note(line));
     tell_if_loader_bound(learn, context);
     Ok(())
 }
@@ -203,16 +248,62 @@ fn interpret(learn: &Learner, mut report: Report, out: &Path) -> Result<Report> 
 }
 
 /// Names and values that say where a run took place.
-fn environment(seed: u64) -> Vec<(String, String)> {
+fn environment(learn: &Learner, seed: u64) -> Vec<(String, String)> {
     let pair = |name: &str, value: String| (name.to_string(), value);
-    vec![
+    let mut all = vec![
         pair("onecycle", env!("CARGO_PKG_VERSION").into()),
-        pair("device", device::Device::best().to_string()),
+        pair("device", device_name(learn.device())),
+        pair("precision", learn.dtype().to_string()),
+    ];
+    if let Device::Cuda(gpu) = learn.device() {
+        all.push(pair("memory of tensors at most", size(gpu.usage().1)));
+    }
+    all.extend([
         pair("threads", device::cpu::thread_count().to_string()),
         pair("vector instructions", format!("{:?}", device::cpu::simd::level()).to_lowercase()),
         pair("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         pair("seed", seed.to_string()),
-    ]
+    ]);
+    all
+}
+
+/// `cpu, AMD EPYC 9754`, `cuda:0, NVIDIA H200, driver 575.57.08, CUDA 12.9`.
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(gpu) => {
+            let of = gpu.description();
+            format!("{device}, {}, driver {}", of.name, of.driver)
+        }
+        Device::Cpu => match device::cpu::model_name() {
+            Some(name) => format!("{device}, {name}"),
+            None => device.to_string(),
+        },
+    }
+}
+
+/// How much of each epoch went into waiting for the loader; nothing to say without an epoch.
+fn waiting(rows: &[Row]) -> Option<String> {
+    /// Epochs that are told one by one.
+    const EACH: usize = 10;
+    let shares: Vec<f64> =
+        rows.iter().map(|r| if r.seconds > 0.0 { 100.0 * r.waited / r.seconds } else { 0.0 }).collect();
+    let mut sorted = shares.clone();
+    sorted.sort_by(f64::total_cmp);
+    let percent = |share: &f64| format!("{share:.0} %");
+    match (shares.as_slice(), sorted.as_slice()) {
+        ([], _) | (_, []) => None,
+        ([only], _) => Some(format!("waiting for pictures: {} of the epoch's time", percent(only))),
+        (shares, _) if shares.len() <= EACH => {
+            let all: Vec<String> = shares.iter().map(percent).collect();
+            Some(format!("waiting for pictures: {} of the epochs' time", all.join(", ")))
+        }
+        ([first, ..], [.., worst]) => Some(format!(
+            "waiting for pictures: {} of the first epoch's time, {} of the median one's, {} of the worst one's",
+            percent(first),
+            percent(&sorted[sorted.len() / 2]),
+            percent(worst)
+        )),
+    }
 }
 
 /// A user whose training waits for pictures should hear it, and what to do.
@@ -251,4 +342,34 @@ pub fn targets(paths: &[PathBuf], label_re: Option<&str>, vocab: &[String]) -> R
         })
     };
     paths.iter().map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_told_by_epoch_while_that_can_be_read() {
+        let rows = |waited: &[f64]| -> Vec<Row> {
+            let row = |(epoch, waited): (usize, &f64)| Row {
+                epoch,
+                train_loss: None,
+                valid: None,
+                names: Vec::new(),
+                seconds: 50.0,
+                waited: *waited,
+            };
+            waited.iter().enumerate().map(row).collect()
+        };
+        assert_eq!(waiting(&[]), None);
+        let say = |waited: &[f64]| waiting(&rows(waited)).unwrap();
+        assert_eq!(say(&[6.0]), "waiting for pictures: 12 % of the epoch's time");
+        assert_eq!(say(&[6.0, 1.5, 1.0]), "waiting for pictures: 12 %, 3 %, 2 % of the epochs' time");
+        let mut many = vec![1.0; 20];
+        (many[0], many[7]) = (6.0, 20.0);
+        assert_eq!(
+            say(&many),
+            "waiting for pictures: 12 % of the first epoch's time, 2 % of the median one's, 40 % of the worst one's"
+        );
+    }
 }

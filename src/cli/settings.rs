@@ -175,6 +175,8 @@ pub struct TrainSettings {
     pub lr_slice: Option<LrSlice>,
     /// Weight decay.
     pub wd: f64,
+    /// Whether to compute in bf16; whether the device can is seen when the command runs.
+    pub bf16: bool,
     /// Seeds, device, threads.
     #[serde(flatten)]
     pub common: Common,
@@ -204,6 +206,7 @@ impl TrainSettings {
             lr: flags.lr.unwrap_or(1e-2),
             lr_slice: flags.lr_slice.as_deref().map(check::lr_slice).transpose()?,
             wd: flags.wd.unwrap_or(0.01),
+            bf16: flags.bf16.unwrap_or(false),
             common: Common::resolve(common)?,
         };
         check::architecture(&settings.arch)?;
@@ -241,6 +244,8 @@ pub struct QuickstartSettings {
     pub overwrite: bool,
     /// Epochs, when the user wants other than the quickstart's own.
     pub epochs: Option<usize>,
+    /// Whether to compute in bf16.
+    pub bf16: bool,
     /// Seeds, device, threads.
     pub common: Common,
 }
@@ -258,6 +263,7 @@ impl QuickstartSettings {
             out,
             overwrite: flags.overwrite,
             epochs: flags.epochs,
+            bf16: flags.bf16,
             common: Common::resolve(common)?,
         })
     }
@@ -377,5 +383,22 @@ impl SummarySettings {
         Check("--size").within(size, 1, 4096)?;
         Check("--bs").within(bs, 1, 65_536)?;
         Ok(SummarySettings { arch, classes, size, bs, frozen, common: Common::resolve(common)? })
+    }
+}
+
+/// What a report is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DoctorSettings {
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Seeds, device, threads.
+    pub common: Common,
+}
+
+impl DoctorSettings {
+    /// # Errors
+    /// [`ErrorKind::Argument`] naming the flag.
+    pub fn resolve(flags: DoctorFlags, common: CommonFlags) -> Result<DoctorSettings> {
+        Ok(DoctorSettings { json: flags.json, common: Common::resolve(common)? })
     }
 }

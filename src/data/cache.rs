@@ -8,6 +8,7 @@
 
 use super::{OpenPicture, Picture};
 use crate::Result;
+use crate::device::cpu;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,17 +31,10 @@ impl Cache {
     pub(super) fn budget(self) -> usize {
         match self {
             Cache::Off => 0,
-            Cache::Auto => free_memory().map_or(1 << 30, |free| free / 4),
+            Cache::Auto => cpu::memory().map_or(1 << 30, |(free, _)| free / 4),
             Cache::Ram(bytes) => bytes,
         }
     }
-}
-
-/// Free memory in bytes, where the system tells (Linux).
-fn free_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
 /// An opener that remembers what it opened.

@@ -4,11 +4,14 @@
 //! ask a tensor for its device and branch to that device's implementation in their own folder (`ops/conv2d/cpu.rs`,
 //! `ops/conv2d/cuda.rs`).
 //!
+//! What there is of all that on this machine, and what was built in for it, is in [`report`].
+//!
 //! The CPU computes on a thread pool of its own ([`cpu::threads`]) and recycles its buffers ([`cpu::buffer`]). A GPU is driven
 //! through a small trait ([`cuda::driver::Driver`]), so that the tests can put an emulator in its place.
 
 pub mod cpu;
 pub mod cuda;
+pub mod report;
 
 use crate::tensor::{DType, Element};
 use crate::{Error, ErrorKind, Result};
@@ -38,9 +41,21 @@ impl Device {
         cuda::open(number).map(Device::Cuda)
     }
 
-    /// The fastest device of this machine: its first GPU, or the processor where there is none that works.
+    /// The fastest device of this machine: its first GPU that can be used, or the processor where there is none.
     pub fn best() -> Device {
-        Device::cuda(0).unwrap_or_default()
+        Device::first_gpu().unwrap_or_default()
+    }
+
+    /// The first GPU of this machine that can be used: an old one in the first slot doesn't hide a new one in the second.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when there is none: why the first of them can't be used, and what to do about it.
+    pub fn first_gpu() -> Result<Device> {
+        let first = Device::cuda(0);
+        if first.is_ok() {
+            return first;
+        }
+        (1..cuda::count()).find_map(|number| Device::cuda(number).ok()).map_or(first, Ok)
     }
 
     /// Every device of this machine, for code that does the same on each (tests do).

@@ -97,9 +97,18 @@ impl Predictor {
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::Format`] when it is no such file or damaged; both name `path`.
     pub fn load(path: impl AsRef<Path>) -> Result<Predictor> {
+        Predictor::load_on(path, Device::best())
+    }
+
+    /// [`Predictor::load`] onto a device of the caller's choice. No other device is touched.
+    ///
+    /// # Errors
+    /// As [`Predictor::load`]; or the device has too little memory.
+    pub fn load_on(path: impl AsRef<Path>, device: Device) -> Result<Predictor> {
         let path = path.as_ref();
-        Predictor::read(path)
-            .map_err(|e| if e.item().is_none() { e.on(path.display()) } else { e.rather_on(path.display()) })
+        let named = Predictor::read(path)
+            .map_err(|e| if e.item().is_none() { e.on(path.display()) } else { e.rather_on(path.display()) });
+        named?.to_device(device)
     }
 
     fn read(path: &Path) -> Result<Predictor> {
@@ -128,8 +137,7 @@ impl Predictor {
             other => return Err(foreign(format!("batch transforms of an unknown kind: {other:?}"))),
         };
         let item_tfms = d.item_tfms.iter().map(item_transform_from).collect::<Result<_>>()?;
-        let predictor = Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::Cpu };
-        predictor.to_device(Device::best())
+        Ok(Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::Cpu })
     }
 
     /// Moves the model to a device; after loading it is on the best one.
@@ -140,6 +148,11 @@ impl Predictor {
         self.model.to_device(device)?;
         self.device = device;
         Ok(self)
+    }
+
+    /// Where the model is.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// The class names.

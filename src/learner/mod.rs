@@ -46,7 +46,7 @@ pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 pub use recorder::{Recorder, Row, Smooth};
 pub use scheduler::{ParamScheduler, StopOnFlag, TerminateOnNaN};
 pub use table::{Table, format_time};
-pub use vision_learner::vision_learner;
+pub use vision_learner::{vision_learner, vision_learner_on};
 
 use crate::data::DataLoaders;
 use crate::nn::summary::{self, Layout};
@@ -172,6 +172,11 @@ impl Learner {
     /// Where the model is.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What activations and gradients are.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Adds a callback.

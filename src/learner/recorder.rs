@@ -24,7 +24,8 @@ pub struct Row {
     pub names: Vec<String>,
     /// Seconds that training and validation took.
     pub seconds: f64,
-    /// Seconds of these that were spent waiting for data.
+    /// Seconds of these in which nothing was computed because the next batch was not there yet: the loader's share, and what
+    /// more workers or smaller pictures could save at most.
     pub waited: f64,
 }
 

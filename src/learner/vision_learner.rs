@@ -6,7 +6,8 @@ use crate::nn::{Arch, HeadOptions, Module, Sequential, create_head, init_head};
 use crate::{Device, Error, ErrorKind, Result};
 
 /// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, cross entropy
-/// and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`.
+/// and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`. They are on the
+/// [best device](Device::best); [`vision_learner_on`] takes another one.
 ///
 /// ```no_run
 /// # use onecycle::prelude::*;
@@ -18,6 +19,15 @@ use crate::{Device, Error, ErrorKind, Result};
 /// # Errors
 /// [`ErrorKind::Data`] when the data has fewer than two classes.
 pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<Learner> {
+    vision_learner_on(dls, arch, Device::best())
+}
+
+/// [`vision_learner`] on a device of the caller's choice. No other device is touched: this works where the best one is broken,
+/// or is full.
+///
+/// # Errors
+/// As [`vision_learner`]; or the device has too little memory.
+pub fn vision_learner_on(dls: &DataLoaders, arch: impl FnOnce() -> Arch, device: Device) -> Result<Learner> {
     let arch = arch();
     if dls.c() < 2 {
         let message = format!("a classifier needs at least two classes, the data has {}", dls.c());
@@ -27,7 +37,7 @@ pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<
     let model = build(&arch, &options, dls.c());
     init(&model, dls.seed())?;
     #[allow(unused_mut)]
-    let mut learn = Learner::new(model, arch, options, dls.clone()).to_device(Device::best())?;
+    let mut learn = Learner::new(model, arch, options, dls.clone()).to_device(device)?;
     #[cfg(feature = "cli")]
     learn.add_cb(super::ProgressCallback::new(super::Verbosity::Full));
     Ok(learn)

@@ -1,8 +1,8 @@
 //! Operations, one room each.
 //!
 //! A folder here is one differentiable operation: `mod.rs` opens with its mathematics, forward and backward, checks the
-//! operands, branches by device and enters the result into the graph; `cpu.rs` is the plain implementation for the processor
-//! (another device is another file beside it). To add an operation: make its folder, add its line below, and give it samples
+//! operands, branches by device and enters the result into the graph; `cpu.rs` is the plain implementation for the processor, and
+//! `cuda.rs` launches the kernels of `kernels/*.cu` (`kernels/README.md` says how to add one). To add an operation: make its folder, add its line below, and give it samples
 //! in `tests/gradients.rs`; the suite fails for an operation without a gradient check.
 //!
 //! Where a batch goes, in this order: [`mod@conv2d`], [`mod@batch_norm`] (with ReLU and the residual addition),

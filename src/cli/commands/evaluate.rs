@@ -3,16 +3,16 @@
 use crate::cli::settings::EvaluateSettings;
 use crate::cli::{Context, run};
 use crate::data::get_image_files;
-use crate::learner::{Interpretation, load_learner};
+use crate::learner::{Interpretation, Predictor};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the model or a picture cannot be read, or a label is no class of the model.
+/// When the device cannot be used, the model or a picture cannot be read, or a label is no class of the model.
 pub fn run(settings: &EvaluateSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
-    let model = load_learner(&settings.model)?;
+    let model = Predictor::load_on(&settings.model, run::device(settings.common.device, context)?)?;
     let paths = get_image_files(&settings.dir)?;
     let targets = run::targets(&paths, settings.label_re.as_deref(), model.vocab())?;
     let predictions = model.predictions(paths, Some(targets), settings.bs)?;

@@ -3,7 +3,7 @@
 use crate::cli::settings::PredictSettings;
 use crate::cli::{Context, run};
 use crate::data::get_image_files;
-use crate::learner::{Prediction, Predictor, load_learner};
+use crate::learner::{Prediction, Predictor};
 use crate::{Error, ErrorKind, Result};
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ const SHOWN: usize = 3;
 /// Runs the command. A file that can't be read is reported and the others are still predicted.
 ///
 /// # Errors
-/// When the model can't be read, or at least one picture couldn't.
+/// When the device or the model can't be used, or at least one picture can't be read.
 pub fn run(settings: &PredictSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
-    let model = load_learner(&settings.model)?;
+    let model = Predictor::load_on(&settings.model, run::device(settings.common.device, context)?)?;
     let all = pictures(&settings.files)?;
     let mut failed = 0;
     for files in all.chunks(TOGETHER) {

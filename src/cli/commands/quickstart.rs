@@ -22,9 +22,10 @@ const LABEL_RE: &str = r"(.+)_\d+.jpg$";
 /// Runs the command.
 ///
 /// # Errors
-/// When the run directory exists already or cannot be written, or the training fails.
+/// When the device cannot be used, the run directory exists already or cannot be written, or the training fails.
 pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
+    let device = run::training_device(settings.common.device, settings.bf16, context)?;
     let out = free_directory(settings)?;
     let say = |line: &str| context.console.result(line);
     say("onecycle quickstart: pictures, a DataBlock, a thin ResNet-18 from scratch, one cycle\n")?;
@@ -37,7 +38,7 @@ pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     for (seed, out) in run_dir::per_seed(&out, &train.common) {
         let mut one = train.clone();
         one.common.seeds = vec![seed];
-        run::train_once(&one, seed, &out, context)?;
+        run::train_once(&one, seed, &out, device, context)?;
     }
     let first = run_dir::per_seed(&out, &train.common).remove(0).1;
     let model = first.join("model.safetensors");
@@ -81,6 +82,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         lr: 5e-3,
         lr_slice: None,
         wd: 0.01,
+        bf16: settings.bf16,
         common: settings.common.clone(),
     }
 }

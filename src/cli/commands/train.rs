@@ -7,9 +7,11 @@ use crate::cli::{Context, run, run_dir};
 /// Runs the command: once for each seed, then a table over the seeds if there are several.
 ///
 /// # Errors
-/// When the data cannot be trained on, the run directory exists already or cannot be written, or the training fails.
+/// When the device cannot be used, the data cannot be trained on, the run directory exists already or cannot be written, or the training fails.
 pub fn run(settings: &TrainSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
+    // Before anything is written: a device that isn't there leaves no folder behind.
+    let device = run::training_device(settings.common.device, settings.bf16, context)?;
     run_dir::prepare(&settings.out, settings.overwrite)?;
     let mut results = Vec::new();
     for (seed, out) in run_dir::per_seed(&settings.out, &settings.common) {
@@ -18,7 +20,7 @@ pub fn run(settings: &TrainSettings, context: &Context) -> Result<()> {
         }
         let mut one = settings.clone();
         one.common.seeds = vec![seed];
-        results.push((seed, run::train_once(&one, seed, &out, context)?));
+        results.push((seed, run::train_once(&one, seed, &out, device, context)?));
     }
     if results.len() > 1 {
         table(&results, context)?;

@@ -16,6 +16,17 @@ pub struct Kernel {
     pub name: &'static str,
 }
 
+/// A file of `kernels/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Without its ending: `relu`.
+    pub name: &'static str,
+    /// How many kernels it has.
+    pub entries: usize,
+    /// A hash over the file, its headers and the compiler's options: what was seen of a kernel holds for one hash.
+    pub hash: &'static str,
+}
+
 /// What the compiler made of one file for one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
