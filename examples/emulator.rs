@@ -57,7 +57,16 @@ impl Case {
 }
 
 /// What `cargo run --example emulator -- NAME` can show.
-const CASES: &[(&str, Make)] = &[("relu", relu), ("relu_backward", relu_backward)];
+const CASES: &[(&str, Make)] = &[
+    ("relu", relu),
+    ("relu_backward", relu_backward),
+    ("softmax", softmax),
+    ("linear", linear),
+    ("conv_naive", || conv("conv_forward_naive<f32>", "one thread for each result")),
+    ("conv_tiled", || conv("conv_forward_tiled<f32>", "a matrix product through shared memory")),
+    ("max_pool", max_pool),
+    ("batch_norm", batch_norm),
+];
 type Make = fn() -> Case;
 
 /// Numbers from -2 to 2 that look like noise.
@@ -83,20 +92,103 @@ fn relu_backward() -> Case {
         .value(y.len() as i64)
 }
 
+fn softmax() -> Case {
+    let (rows, classes) = (5, 37);
+    let x = numbers(rows * classes, 11);
+    Case::new("softmax<f32>", "probabilities of rows of logits; a warp takes a row", 1, 256)
+        .input(&x)
+        .output(x.chunks(classes).flat_map(softmax_of))
+        .value(rows as i64)
+        .value(classes as i64)
+}
+
+fn linear() -> Case {
+    let (n, i, o) = (5, 70, 3);
+    let (x, w, bias) = (numbers(n * i, 1), numbers(o * i, 2), numbers(o, 3));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let y = x.chunks(i).flat_map(|x| w.chunks(i).zip(&bias).map(|(w, b)| dot(x, w) + b).collect::<Vec<_>>());
+    let y: Vec<f32> = y.collect();
+    Case::new("linear_forward<f32>", "y = x Wᵀ + b, a tile of 64 x 64 results for a block", 1, 256)
+        .input(&x)
+        .input(&w)
+        .input(&bias)
+        .output(y)
+        .value(n as i64)
+        .value(i as i64)
+        .value(o as i64)
+}
+
+/// A 3x3 convolution with a border of one, in either version.
+fn conv(kernel: &'static str, about: &'static str) -> Case {
+    let (n, h, w, c, k) = (1, 6, 7, 3, 4);
+    let (x, weight) = (numbers(n * h * w * c, 1), numbers(k * 9 * c, 2));
+    let mut y = Vec::new();
+    for at in 0..n * h * w * k {
+        let (k, q, p) = (at % k, at / k % w, at / k / w);
+        let mut sum = 0.0;
+        for tap in 0..9 {
+            let (row, column) = ((p + tap / 3).wrapping_sub(1), (q + tap % 3).wrapping_sub(1));
+            if row < h && column < w {
+                sum += (0..c).map(|c_| x[(row * w + column) * c + c_] * weight[(k * 9 + tap) * c + c_]).sum::<f32>();
+            }
+        }
+        y.push(sum);
+    }
+    // The struct Conv of conv2d.cu: N H W C, K R S, P Q, strides, borders.
+    let sizes: [i32; 13] = [n as i32, h as i32, w as i32, c as i32, k as i32, 3, 3, h as i32, w as i32, 1, 1, 1, 1];
+    Case::new(kernel, about, 1, 256).value(sizes).input(&x).input(&weight).value(0u64).output(y)
+}
+
+fn max_pool() -> Case {
+    let (h, w, c) = (7, 6, 2);
+    let (p, q) = (4, 3);
+    let x = numbers(h * w * c, 4);
+    let largest = |at: usize| {
+        let (c_, column, row) = (at % c, at / c % q, at / c / q);
+        let taps = (0..9).map(|t| ((row * 2 + t / 3).wrapping_sub(1), (column * 2 + t % 3).wrapping_sub(1)));
+        taps.filter(|(a, b)| *a < h && *b < w).map(|(a, b)| x[(a * w + b) * c + c_]).fold(f32::MIN, f32::max)
+    };
+    // The struct MaxPool of max_pool.cu: N H W C, P Q, window, stride, border.
+    let sizes: [i32; 9] = [1, h as i32, w as i32, c as i32, p as i32, q as i32, 3, 2, 1];
+    let y: Vec<f32> = (0..p * q * c).map(largest).collect();
+    Case::new("max_pool_forward<f32>", "the largest under each 3x3 window, and which it was", 1, 256)
+        .value(sizes)
+        .input(&x)
+        .output(y)
+        .input(&[0u8; 24])
+}
+
+fn batch_norm() -> Case {
+    let (m, c) = (300, 5);
+    let x = numbers(m * c, 7);
+    let mut sums = vec![0f32; m.div_ceil(128) * 2 * c];
+    for (i, v) in x.iter().enumerate() {
+        let (tile, channel) = (i / c / 128, i % c);
+        sums[tile * 2 * c + channel] += v;
+        sums[(tile * 2 + 1) * c + channel] += v * v;
+    }
+    Case::new("batch_norm_tile_sums<f32>", "sums of x and of x*x for each channel, by tiles of 128 rows", 3, 256)
+        .input(&x)
+        .output(sums)
+        .value(m as i64)
+        .value(c as i32)
+}
+
+fn softmax_of(row: &[f32]) -> Vec<f32> {
+    let most = row.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f32 = row.iter().map(|v| (v - most).exp()).sum();
+    row.iter().map(|v| (v - most).exp() / sum).collect()
+}
+
 /// A softmax in which nothing makes the threads wait for each other's numbers.
 fn race() -> Case {
     let (rows, n) = (2, 200);
     let x = numbers(rows * n, 3);
-    let softmax = |row: &[f32]| {
-        let most = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f32 = row.iter().map(|v| (v - most).exp()).sum();
-        row.iter().map(|v| (v - most).exp() / sum).collect::<Vec<_>>()
-    };
     Case::new("softmax<NO_BARRIER>", "a softmax of rows that lacks a __syncthreads()", rows as u32, 128)
         .shared(n * 4)
         .input(&x)
         .input(&[0f32])
-        .output(x.chunks(n).flat_map(softmax))
+        .output(x.chunks(n).flat_map(softmax_of))
         .value(n as i32)
 }
 
@@ -141,7 +233,10 @@ fn run(case: &Case, options: &Options) -> (Vec<Output>, Result<Report, String>) 
 
 fn show(case: &Case) {
     println!("{}: {}", case.kernel, case.about);
-    println!("  launched  {} blocks of {} threads, {} bytes of shared memory", case.blocks, case.threads, case.shared);
+    println!(
+        "  launched  {} blocks of {} threads, {} bytes of dynamic shared memory",
+        case.blocks, case.threads, case.shared
+    );
     let (outputs, result) = run(case, &Options { check: true, ..Options::default() });
     match &result {
         Ok(r) => {
@@ -150,7 +245,7 @@ fn show(case: &Case) {
             if r.async_copies + r.mma > 0 {
                 println!("  used      {} asynchronous copies, {} matrix products", r.async_copies, r.mma);
             }
-            println!("  shared    {} bytes touched", r.shared_bytes_used);
+            println!("  shared    {} bytes", r.shared_bytes_used + r.static_shared_bytes);
             println!("  global    {} bytes read, {} bytes written", r.global_bytes_read, r.global_bytes_written);
         }
         Err(text) => println!("  FAILED    {}", text.replace('\n', "\n          ")),

@@ -5,7 +5,7 @@
 // Memory is the limit: three numbers move per addition. In a residual network the addition runs fused with the normalisation
 // before it (batch_norm.cu); this kernel is for the addition that stands alone.
 //
-// Try it: cargo test --test devices -- add        Bench: cargo bench --bench ops -- add
+// Try it: cargo test --test emulator -- add        Bench: cargo bench --bench ops -- add
 
 #include "common.cuh"
 

@@ -12,7 +12,7 @@
 //
 // One thread makes one output pixel. What differs from picture to picture (crop, matrix, light) comes in two tables.
 //
-// Try it: cargo test --test devices -- augment        Bench: cargo bench --bench ops -- augment
+// Try it: cargo test --test emulator -- augment        Bench: cargo bench --bench ops -- augment
 
 #include "common.cuh"
 

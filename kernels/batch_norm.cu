@@ -19,7 +19,7 @@
 //                expression, and neither y is read nor dz written.
 // Sums are added in an order that depends on the sizes only: the same bits in every run. Parameters and statistics are f32.
 //
-// Try it: cargo test --test devices -- batch_norm        Bench: cargo bench --bench ops -- batch_norm
+// Try it: cargo test --test emulator -- batch_norm        Bench: cargo bench --bench ops -- batch_norm
 
 #include "common.cuh"
 

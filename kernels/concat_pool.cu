@@ -8,7 +8,7 @@
 // One thread per picture and channel walks through the pixels, 49 of them at the end of a ResNet at 224; neighbouring threads have
 // neighbouring channels, so their loads are contiguous.
 //
-// Try it: cargo test --test devices -- concat_pool        Bench: cargo bench --bench ops -- concat_pool
+// Try it: cargo test --test emulator -- concat_pool        Bench: cargo bench --bench ops -- concat_pool
 
 #include "common.cuh"
 

@@ -19,7 +19,7 @@
 //
 // Results in f32 are rounded once. dw and db are f32, whatever x is: they go to f32 masters.
 //
-// Try it: cargo test --test devices -- conv        Bench: cargo bench --bench ops -- conv
+// Try it: cargo test --test emulator -- conv        Bench: cargo bench --bench ops -- conv
 
 #include "tile.cuh"
 

@@ -11,7 +11,7 @@
 // of a few dozen logits; the time is that of the launch. Each block sums the rows' weights itself, which saves a launch.
 // A target that is no class cannot be refused here without waiting for the device: it makes the loss NaN.
 //
-// Try it: cargo test --test devices -- cross_entropy        Bench: cargo bench --bench ops -- cross_entropy
+// Try it: cargo test --test emulator -- cross_entropy        Bench: cargo bench --bench ops -- cross_entropy
 
 #include "common.cuh"
 

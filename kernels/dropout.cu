@@ -6,7 +6,7 @@
 // function as on the CPU and so the same mask. One call gives 128 bits, for four elements; backward computes it again, ten rounds of
 // arithmetic instead of a byte from memory.
 //
-// Try it: cargo test --test devices -- dropout        Bench: cargo bench --bench ops -- dropout
+// Try it: cargo test --test emulator -- dropout        Bench: cargo bench --bench ops -- dropout
 
 #include "common.cuh"
 

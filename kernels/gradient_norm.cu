@@ -6,7 +6,7 @@
 //
 // One pass over the gradients, one block a piece (many.cuh), then one block that adds the pieces' sums in f64, in order.
 //
-// Try it: cargo test --test devices -- gradient_norm        Bench: cargo bench --bench ops -- gradient_norm
+// Try it: cargo test --test emulator -- gradient_norm        Bench: cargo bench --bench ops -- gradient_norm
 
 #include "many.cuh"
 

@@ -10,7 +10,7 @@
 // One version, the tiled product of tile.cuh with plain matrices as operands. The layers of a classifier's head are small
 // (64 x 512 x 1024): their time is latency.
 //
-// Try it: cargo test --test devices -- linear        Bench: cargo bench --bench ops -- linear
+// Try it: cargo test --test emulator -- linear        Bench: cargo bench --bench ops -- linear
 
 #include "tile.cuh"
 

@@ -10,7 +10,7 @@
 // Backward *gathers*: each input pixel looks at the few windows that cover it and takes the gradient of those it won. Sending the
 // gradients out instead would need atomic additions, whose order, and so whose bits, change from run to run.
 //
-// Try it: cargo test --test devices -- max_pool        Bench: cargo bench --bench ops -- max_pool
+// Try it: cargo test --test emulator -- max_pool        Bench: cargo bench --bench ops -- max_pool
 
 #include "common.cuh"
 

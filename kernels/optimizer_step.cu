@@ -11,7 +11,7 @@
 // with, all in one pass: 30 bytes a parameter. One launch does all tensors (many.cuh). What depends on the step (rates, powers of the
 // momenta) is computed by the host in f64 and comes with the table.
 //
-// Try it: cargo test --test devices -- optimizer        Bench: cargo bench --bench ops -- optimizer
+// Try it: cargo test --test emulator -- optimizer        Bench: cargo bench --bench ops -- optimizer
 
 #include "many.cuh"
 

@@ -6,7 +6,7 @@
 // neighbours' neighbours, so a warp's loads are contiguous. In networks the ReLU runs fused with the normalisation before it
 // (batch_norm.cu); this kernel is for the ReLU that stands alone.
 //
-// Try it: cargo test --test gradients emulator -- relu        Bench: cargo bench --bench ops -- relu
+// Try it: cargo test --test emulator -- relu        Bench: cargo bench --bench ops -- relu
 
 #include "common.cuh"
 

@@ -11,6 +11,7 @@ mod common;
 
 use common::emulated::{self, Mode};
 use onecycle::autograd::{GradSlot, backward_with};
+use onecycle::device::cuda::kernels::KernelId;
 use onecycle::ops::augment::{self, Augment, Light, Padding, Pass, Sample, Window};
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
@@ -324,7 +325,7 @@ const CASES: &[(&str, Body)] = &[
 
 /// x, w, stride, padding: ragged, strided past the border, a filter as large as the picture, few and many channels, one pixel.
 type Convolution = ([usize; 4], [usize; 4], [usize; 2], [usize; 2]);
-const CONVOLUTIONS: [Convolution; 12] = [
+const CONVOLUTIONS: [Convolution; 13] = [
     ([2, 5, 6, 3], [4, 3, 3, 3], [1, 1], [1, 1]),
     ([1, 7, 5, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
     ([2, 4, 4, 17], [5, 1, 1, 17], [1, 1], [0, 0]),
@@ -337,6 +338,7 @@ const CONVOLUTIONS: [Convolution; 12] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], [1, 1], [0, 0]),
     ([1, 9, 8, 65], [67, 3, 3, 65], [1, 1], [1, 1]),
     ([2, 25, 27, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
+    ([1, 29, 27, 2], [3, 3, 3, 2], [1, 1], [1, 1]), // pixels enough to split the weight gradient's sum, unevenly
 ];
 
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
@@ -425,6 +427,9 @@ fn run(body: Body, device: Device, dtype: DType, rounded_to: DType) -> Made {
 fn check(name: &str) {
     let body = CASES.iter().find(|(n, _)| *n == name).expect("it is in the list").1;
     onecycle::device::cpu::buffer::poison(true);
+    // The processor in f32 is a device under test, too.
+    let want = run(body, Device::Cpu, DType::F64, DType::F32);
+    compare(&format!("{name} on cpu in f32"), &run(body, Device::Cpu, DType::F32, DType::F32), &want, DType::F32);
     let mut bits: Vec<(DType, Made)> = Vec::new();
     for (device, types) in devices(&[Mode::Checked, Mode::ShuffledLate, Mode::ReverseLate]) {
         for dtype in types {
@@ -514,6 +519,45 @@ fn emulator_rungs_of_the_convolution() {
             }
         }
     }
+}
+
+/// The checker has seen every kernel that can be launched.
+#[test]
+fn emulator_checks_every_kernel() {
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Checked) else { return };
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (name, body) in CASES {
+            let mut run = Run::new(device, dtype, dtype);
+            body(&mut run).unwrap_or_else(|e| panic!("{name} in {dtype}: {e}"));
+        }
+        let mut r = Run::new(device, dtype, dtype);
+        let (x, w) = (r.tensor([1, 4, 5, 3], dtype), r.tensor([2, 3, 3, 3], dtype));
+        let y = ladder::forward(Rung::Naive, &x, &w, [1, 1], [1, 1]).unwrap();
+        ladder::input_gradient(Rung::Naive, &x, &w, &y, [1, 1], [1, 1]).unwrap();
+        ladder::weight_gradient(Rung::Naive, &x, &w, &y, [1, 1], [1, 1]).unwrap();
+        for (from, to) in
+            [(DType::F32, dtype), (dtype, DType::F32), (DType::F16, DType::BF16), (DType::BF16, DType::F16)]
+        {
+            x.cast(from).unwrap().cast(to).unwrap();
+        }
+    }
+    Tensor::full(3.0, [5], DType::I64, device).unwrap().cast(DType::F32).unwrap();
+    let launched = watch.kernels();
+    let missing: Vec<_> = KernelId::all().map(|k| k.kernel().name).filter(|k| !launched.contains(*k)).collect();
+    assert!(missing.is_empty(), "no test launches {missing:?}");
+}
+
+/// A kernel that fails says which one, how it was launched and what the driver said; the device goes on.
+#[test]
+fn emulator_failure_of_a_kernel_is_reported_and_poisons_nothing() {
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
+    let x = Tensor::full(-1.0, [300], DType::F32, device).unwrap();
+    watch.fail_next("relu_forward<f32>");
+    let text = ops::relu(&x).unwrap_err().to_string();
+    for part in ["relu_forward<f32>", "2x1x1 blocks of 256x1x1 threads", "as the test wished", "emulator"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert_eq!(ops::relu(&x).unwrap().to_vec::<f32>().unwrap(), [0.0; 300]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn emulator_runs_a_whole_learner() {
 fn emulator_keeps_pictures_on_the_device() {
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
-    let Some((device, watch)) = emulated::watched(usize::MAX) else { return };
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
     let mut kept = learner(dir.path()).to_device(device).unwrap().cache_on_gpu(true);
     let mut plain = learner(dir.path()).to_device(device).unwrap();
     // These pictures have nothing to crop away but a strip: the first epoch's draws are those of an uncached run.
@@ -203,10 +203,10 @@ fn emulator_keeps_pictures_on_the_device() {
     assert_eq!(kept.cache_refused(), None);
 
     // Where they don't fit, training goes on as it would have, and the learner says why.
-    let Some((large, watch)) = emulated::watched(usize::MAX) else { return };
+    let Some((large, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
     learner(dir.path()).to_device(large).unwrap().fit(1, 1e-4).unwrap();
     let enough = watch.counts().allocated_bytes as usize + 20_000;
-    let Some((small, _)) = emulated::watched(enough) else { return };
+    let Some((small, _)) = emulated::watched(enough, Mode::Plain) else { return };
     let mut refused = learner(dir.path()).to_device(small).unwrap();
     refused.fit(1, 1e-4).unwrap();
     refused = refused.cache_on_gpu(true);
@@ -220,7 +220,7 @@ fn emulator_keeps_pictures_on_the_device() {
 fn emulator_sees_no_waiting_inside_a_step() {
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
-    let Some((device, watch)) = emulated::watched(usize::MAX) else { return };
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
     let mut learn = learner(dir.path()).to_device(device).unwrap();
     learn.fit(1, 1e-3).unwrap();
     let before = watch.counts();
@@ -236,7 +236,7 @@ fn emulator_sees_no_waiting_inside_a_step() {
 
 #[test]
 fn emulator_out_of_memory_is_an_error() {
-    let Some((device, _)) = emulated::watched(1 << 20) else { return };
+    let Some((device, _)) = emulated::watched(1 << 20, Mode::Plain) else { return };
     let e = Tensor::zeros([1 << 20], DType::F32, device).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
     let text = e.to_string();
@@ -248,7 +248,7 @@ fn emulator_out_of_memory_is_an_error() {
     assert_eq!(large.to_vec::<f32>().unwrap()[199_999], 1.0);
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
-    let Some((device, _)) = emulated::watched(400_000) else { return };
+    let Some((device, _)) = emulated::watched(400_000, Mode::Plain) else { return };
     let mut learn = learner(dir.path()).to_device(device).unwrap();
     let e = learn.fit(1, 1e-3).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutOfMemory, "{e}");

@@ -578,8 +578,13 @@ void emu_checker_free(Checker* c, EmuReport& report)
     report.shared_used = c->shared_used;
     for (Region& r : c->globals)
         free_pages(*c, r);
-    for (Region& r : c->arrays)
+    u64 used = 0; // static arrays with a shadow: somebody touched them
+    for (Region& r : c->arrays) {
+        if (std::any_of(r.pages.begin(), r.pages.end(), [](Page* p) { return p != nullptr; }))
+            used += r.size;
         free_pages(*c, r);
+    }
+    report.static_used = std::max(report.static_used, used);
     free_pages(*c, c->dynamic);
     delete c;
 }

@@ -67,7 +67,7 @@ struct EmuLaunch {
 
 struct EmuReport {
     u64 blocks, threads, barriers, collectives, copies, mma;
-    u64 shared_used, global_read, global_written;
+    u64 shared_used, static_used, global_read, global_written;
     u64 finding_count;
     const Finding* findings;
 };

@@ -63,6 +63,7 @@ pub(crate) struct Report {
     pub copies: u64,
     pub mma: u64,
     pub shared_used: u64,
+    pub static_used: u64,
     pub global_read: u64,
     pub global_written: u64,
     pub finding_count: u64,

@@ -186,6 +186,8 @@ pub struct Report {
     /// The shared memory up to the last byte that was touched, of what the launch asked for: with the checker exact, without
     /// it taken from the bytes that one block left changed.
     pub shared_bytes_used: u64,
+    /// The static `__shared__` arrays that the kernel used, in bytes. Only the checker knows.
+    pub static_shared_bytes: u64,
     /// Bytes read from global memory. Only the checker counts them.
     pub global_bytes_read: u64,
     /// Bytes written to global memory. Only the checker counts them.

@@ -313,6 +313,7 @@ pub unsafe fn launch(
         async_copies: raw.copies,
         mma: raw.mma,
         shared_bytes_used: raw.shared_used,
+        static_shared_bytes: raw.static_used,
         global_bytes_read: raw.global_read,
         global_bytes_written: raw.global_written,
         findings: merged(findings.iter().map(|f| Finding::new(f, kernel.name, name))),

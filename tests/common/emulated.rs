@@ -9,6 +9,7 @@ use onecycle::device::cuda::driver::{
 };
 use onecycle::device::cuda::kernels::KernelId;
 use onecycle_emulator::{Copies, Kernel, Memory, Options, Order};
+use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
@@ -55,9 +56,9 @@ pub fn device(mode: Mode) -> Option<Device> {
 }
 
 /// A device of its own with `bytes` of memory that keeps freed buffers as a GPU does, and counts what it is asked for.
-pub fn watched(bytes: usize) -> Option<(Device, Watch)> {
-    device(Mode::Plain)?;
-    let mut emulated = Emulated::new(Mode::Plain);
+pub fn watched(bytes: usize, mode: Mode) -> Option<(Device, Watch)> {
+    device(mode)?;
+    let mut emulated = Emulated::new(mode);
     emulated.description.caches = true;
     emulated.description.label = "emulator (watched)".into();
     emulated.size = bytes;
@@ -71,18 +72,30 @@ pub struct Watch(Arc<Mutex<Counts>>);
 
 impl Watch {
     pub fn counts(&self) -> Counts {
-        *self.0.lock().unwrap()
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Names of the kernels that were launched so far.
+    pub fn kernels(&self) -> BTreeSet<&'static str> {
+        self.counts().kernels
+    }
+
+    /// Makes the next launch of this kernel fail.
+    pub fn fail_next(&self, kernel: &'static str) {
+        self.0.lock().unwrap().fails = Some(kernel);
     }
 }
 
 /// What a device was asked for so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
     pub launched: u64,
     pub synchronized: u64,
     pub allocated: u64,
     pub allocated_bytes: u64,
     pub uploads_on_copy_stream: u64,
+    pub kernels: BTreeSet<&'static str>,
+    pub fails: Option<&'static str>,
 }
 
 struct Emulated {
@@ -185,8 +198,14 @@ impl Driver for Emulated {
     }
 
     unsafe fn launch(&self, _: Stream, f: Function, launch: &Launch, arguments: &[Argument]) -> Result<(), Failure> {
-        self.count(|c| c.launched += 1);
         let kernel = self.kernels.lock().unwrap()[f.0 as usize];
+        self.count(|c| {
+            c.launched += 1;
+            c.kernels.insert(kernel.name());
+        });
+        if self.counts.lock().unwrap().fails.take_if(|name| *name == kernel.name()).is_some() {
+            return Err(Failure::new("as the test wished"));
+        }
         let arguments: Vec<(*const c_void, usize)> = arguments.iter().map(|a| (a.at, a.size)).collect();
         // SAFETY: the emulator compares number and sizes of the arguments and checks every address that the kernel uses.
         let ran = unsafe {
