@@ -45,13 +45,12 @@ fn emulator_does_what_a_gpu_has_done() {
             let same = first.get_or_insert_with(|| out.clone()) == &out;
             assert!(same, "{}: other bits in {mode:?}", case.name);
         }
-        let recorded = common::fixtures().join(FOLDER).join(file(&case));
-        match std::fs::read(&recorded) {
-            Ok(want) => {
-                let difference = case.difference(&first.unwrap(), &want);
+        match common::recording(&format!("{FOLDER}/{}", file(&case))) {
+            Some(path) => {
+                let difference = case.difference(&first.unwrap(), &std::fs::read(path).unwrap());
                 faults.extend(difference.map(|d| format!("{} isn't what a GPU does: {d}", case.name)));
             }
-            Err(_) => unverified.push(case.name),
+            None => unverified.push(case.name),
         }
     }
     if !unverified.is_empty() {
@@ -65,7 +64,7 @@ fn emulator_does_what_a_gpu_has_done() {
 
 #[test]
 fn gpu_does_what_the_emulator_does() {
-    let gpus: Vec<Device> = Device::all().into_iter().filter(|d| *d != Device::Cpu).collect();
+    let gpus = common::gpus();
     let folder = std::env::var_os("ONECYCLE_RECORD").map(PathBuf::from);
     let Some(recording) = gpus.first() else {
         return common::skip(format_args!("comparing the primitives with a GPU's: there is none"));
