@@ -12,6 +12,7 @@ mod common;
 use common::emulated::{self, Mode};
 use onecycle::autograd::{GradSlot, backward_with};
 use onecycle::device::cuda::kernels::KernelId;
+use onecycle::device::cuda::selftest;
 use onecycle::ops::augment::{self, Augment, Erase, Interpolation, Light, Padding, Pass, Sample, Window};
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
@@ -424,8 +425,7 @@ fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
 fn devices(modes: &[Mode]) -> Vec<(Device, Vec<DType>)> {
     const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
     let emulated = modes.iter().filter_map(|&m| emulated::device(m));
-    let gpus = Device::all().into_iter().filter(|d| *d != Device::Cpu);
-    emulated.chain(gpus).map(|d| (d, TYPES.to_vec())).collect()
+    emulated.chain(common::gpus()).map(|d| (d, TYPES.to_vec())).collect()
 }
 
 /// How far a result may be from the reference: in relation to the largest number of the reference, and as ‖got - want‖ / ‖want‖.
@@ -594,6 +594,8 @@ fn emulator_checks_every_kernel() {
         }
     }
     Tensor::full(3.0, [5], DType::I64, device).unwrap().cast(DType::F32).unwrap();
+    let Device::Cuda(gpu) = device else { unreachable!("the emulator stands for a GPU") };
+    selftest::cases().iter().for_each(|case| drop(case.run(gpu).unwrap()));
     let launched = watch.kernels();
     let missing: Vec<_> = KernelId::all().map(|k| k.kernel().name).filter(|k| !launched.contains(*k)).collect();
     assert!(missing.is_empty(), "no test launches {missing:?}");
