@@ -61,12 +61,13 @@ impl Cases {
         (tensors.iter().map(|t| t.numel()).sum::<usize>() * self.b.dtype.size()) as f64
     }
 
-    /// A copy with memory of its own.
+    /// A copy with memory of its own, made where it is.
     fn copy(&self, t: &Tensor) -> Tensor {
-        let bytes =
-            t.to(Device::Cpu).and_then(|t| t.cast(DType::F32)).and_then(|t| t.to_vec::<f32>()).expect("it is there");
-        let there = Tensor::from_slice(&bytes, t.shape().clone(), Device::Cpu).and_then(|t| t.to(self.b.device));
-        there.and_then(|c| c.cast(t.dtype())).unwrap_or_else(|e| panic!("{e}"))
+        let made = match t.shape().first() {
+            Some(&rows) => ops::take_rows(t, &(0..rows).collect::<Vec<_>>()),
+            None => t.item().and_then(|v| Tensor::full(v, t.shape().clone(), t.dtype(), self.b.device)),
+        };
+        made.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// `t` and copies of it, in turns.
