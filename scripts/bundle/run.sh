@@ -236,7 +236,8 @@ bench() {
     local dtype
     rm -f "$out/bench.jsonl"
     # Whole steps first: if time runs out, then among the single operations.
-    for dtype in bf16 f32; do
+    for dtype in 'bf16 --tensor-cores' bf16 f32; do
+        # shellcheck disable=SC2086 # two words
         limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
         [ "${PIPESTATUS[0]}" = 0 ] || failed "step in $dtype"
     done
