@@ -2,6 +2,9 @@
 //!
 //! `ONECYCLE_BENCH=step` or `ONECYCLE_BENCH=ops` says which of them it is.
 
+// Each of these files also is a program of its own, and so brings what it shares with the others itself.
+#![allow(clippy::duplicate_mod)]
+
 #[path = "ops.rs"]
 mod ops;
 #[path = "step.rs"]

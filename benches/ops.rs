@@ -10,6 +10,7 @@ use harness::Bench;
 use onecycle::data::{BatchDraws, BatchTransforms, Subset};
 use onecycle::ops::augment::IMAGENET_STATS;
 use onecycle::ops::batch_norm::BatchNorm;
+use onecycle::ops::conv2d::Geometry;
 use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
 use onecycle::ops::optimizer_step::{Rule, State, Step};
@@ -61,12 +62,13 @@ impl Cases {
         (tensors.iter().map(|t| t.numel()).sum::<usize>() * self.b.dtype.size()) as f64
     }
 
-    /// A copy with memory of its own.
+    /// A copy with memory of its own, made where it is.
     fn copy(&self, t: &Tensor) -> Tensor {
-        let bytes =
-            t.to(Device::Cpu).and_then(|t| t.cast(DType::F32)).and_then(|t| t.to_vec::<f32>()).expect("it is there");
-        let there = Tensor::from_slice(&bytes, t.shape().clone(), Device::Cpu).and_then(|t| t.to(self.b.device));
-        there.and_then(|c| c.cast(t.dtype())).unwrap_or_else(|e| panic!("{e}"))
+        let made = match t.shape().first() {
+            Some(&rows) => ops::take_rows(t, &(0..rows).collect::<Vec<_>>()),
+            None => t.item().and_then(|v| Tensor::full(v, t.shape().clone(), t.dtype(), self.b.device)),
+        };
+        made.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// `t` and copies of it, in turns.
@@ -130,7 +132,9 @@ impl Cases {
             ("bottleneck 1x1 1024>256 14", 14, 1024, 256, 1, 1),
         ];
         for (name, h, c, k, r, stride) in layers {
-            let (n, h, c, k) = (self.n, self.size(h), self.size(c), self.size(k));
+            // Eight channels are the fewest that every rung serves.
+            let few = |channels: usize| if self.b.tiny { channels.min(8) } else { channels };
+            let (n, h, c, k) = (self.n, self.size(h), few(c), few(k));
             let p = (h + 2 * (r / 2) - r) / stride + 1;
             let flop = 2.0 * (n * p * p * k * r * r * c) as f64;
             let bytes = (self.b.dtype.size() * (n * h * h * c + n * p * p * k + k * r * r * c)) as f64;
@@ -165,7 +169,9 @@ impl Cases {
             return;
         }
         let set = self.in_turns(&[self.random(x), self.random(w), self.random(y)], bytes);
-        for rung in Rung::ALL {
+        let shape = set();
+        let g = Geometry::new(&shape[0], &shape[1], stride, padding).unwrap_or_else(|e| panic!("{e}"));
+        for rung in Rung::ALL.into_iter().filter(|rung| rung.serves(&g, self.b.dtype)) {
             let way = format!("{rung:?}").to_lowercase();
             for (i, part) in parts.iter().enumerate() {
                 self.b.way(part, &way, flop, bytes, || {

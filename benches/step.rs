@@ -5,7 +5,7 @@
 //! linear layers only, so that it compares across implementations that spend their other passes differently.
 //!
 //! With `--device cuda` it is other networks and sizes, with 64 pictures, also with a frozen body; `--dtype bf16` computes in bf16
-//! with f32 masters. `benches/peers/torch_gpu.py` has the same names.
+//! with f32 masters, `--tensor-cores` takes the convolution's rung of that name where it serves. `benches/peers/torch_gpu.py` has the same names.
 //!
 //! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
 //! `--shapes` also by shape.
@@ -15,6 +15,7 @@ mod harness;
 use harness::Bench;
 use onecycle::autograd::{self, watch};
 use onecycle::nn::{Arch, Context, HeadOptions, Module, Sequential, create_head, resnet};
+use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::optim::{Optimizer, OptimizerKind};
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Pending;
@@ -113,10 +114,14 @@ pub(crate) fn main() -> Result<()> {
         (false, true) => &GPU_CASES,
         (false, false) => &CASES,
     };
+    let way = if b.flag("--tensor-cores") { "tensorcores" } else { "" };
+    if !way.is_empty() {
+        ladder::set_highest(Rung::TensorCores);
+    }
     for &(name, n, size) in cases {
         let mut arch = Arch::by_name(name)?;
         if b.tiny {
-            arch = arch.slim(4);
+            arch = arch.slim(8);
         }
         let (forward, step) = flop(&arch, size);
         let (forward, step) = (forward * n as f64, step * n as f64);
@@ -131,11 +136,11 @@ pub(crate) fn main() -> Result<()> {
             continue;
         }
         if b.on_gpu() {
-            b.pictures(&full, n, step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
-            b.pictures(&infer, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
+            b.pictures(&full, way, n, step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            b.pictures(&infer, way, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
             // Batch norm goes on training in a frozen body, so there is a way back through it, but no weight gradient.
             trainer.opt.freeze()?;
-            b.pictures(&frozen, n, 0.0, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            b.pictures(&frozen, way, n, 0.0, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
         } else {
             b.case(&full, step, 0.0, || trainer.step().expect("the shapes fit"));
             b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));

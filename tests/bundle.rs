@@ -3,6 +3,9 @@
 //! Each program of tests carries the kernels and the emulator, so one of 11 MB is packed instead of six. `cargo test` leaves it out:
 //! it has the same tests under their own names.
 
+// Each of these files also is a program of its own, and so brings what it shares with the others itself.
+#![allow(clippy::duplicate_mod)]
+
 #[path = "parity_augment.rs"]
 mod augment;
 #[path = "parity_networks.rs"]

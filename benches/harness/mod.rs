@@ -155,9 +155,9 @@ impl Bench {
         self.run(name, "", Work { flop, bytes, items: 0 }, 8, prepare, f);
     }
 
-    /// Times `f`, which handles `items` pictures with `flop` operations: pictures a second.
-    pub fn pictures(&self, name: &str, items: usize, flop: f64, mut f: impl FnMut()) {
-        self.run(name, "", Work { flop, bytes: 0.0, items }, 200, || (), |()| f());
+    /// Times `f`, one of several ways to handle `items` pictures with `flop` operations: pictures a second.
+    pub fn pictures(&self, name: &str, way: &str, items: usize, flop: f64, mut f: impl FnMut()) {
+        self.run(name, way, Work { flop, bytes: 0.0, items }, 200, || (), |()| f());
     }
 
     /// Times work of the processor on `items` pictures, which says itself how long it took: pictures a second, and the time of one.

@@ -154,8 +154,10 @@ correctness() {
         tests networks networks::
         tests augment augment::
         unset ONECYCLE_EMULATOR
-        limited "$here/bin/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
+        gzip -dc "$here/bin/unit-tests.gz" >"$out/unit-tests" && chmod +x "$out/unit-tests"
+        limited "$out/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
         grep '^test result\|^skipped' "$out/driver.log" | tee -a "$log"
+        rm -f "$out/unit-tests"
         verified
     else
         # The operations that touch every mechanism; all of them take minutes here and have run where the bundle was made.
@@ -165,14 +167,19 @@ correctness() {
     fi
 }
 
-# A kernel file is verified on this GPU when the tests of its name have run there and passed. One without such tests needs them all:
-# a test sees to it that together they launch every kernel.
+# What kernels/verified.json may say of this GPU. A kernel file is verified when the tests of its name have run here and passed. One
+# without such tests needs them all: a test sees to it that together they launch every kernel. A primitive is verified when the
+# emulator did in all of its cases what the GPU did.
 verified() {
-    local file=$out/verified.json date first=1 name hash names each
-    date=$(date -u +%Y-%m-%d)
+    local file=$out/verified.json first=1 name hash names each
     "$here/bin/tests" --list 2>/dev/null | sed -n 's/: test$//p' >"$out/tests.list"
+    note_of() { # NAME HASH: an entry
+        [ $first = 1 ] || printf ','
+        first=0
+        printf '\n    %s: {"source": %s, "gpu": %s, "driver": %s, "date": "%s"}' "$(json "$1")" "$(json "$2")" "$(json "$gpu")" "$(json "$driver")" "$(date -u +%Y-%m-%d)"
+    }
     {
-        printf '{"kernels": {'
+        printf '{\n  "kernels": {'
         while read -r name hash; do
             case $name in
                 conv2d*) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
@@ -182,18 +189,25 @@ verified() {
             esac
             for each in $names; do
                 if grep -qx "$each" "$out/tests.list"; then
-                    cat "$out/operations.tests" "$out/selftest.tests" 2>/dev/null | grep -qx "$each ok" || continue 2
+                    grep -qsx "$each ok" "$out/operations.tests" "$out/selftest.tests" || continue 2
                 else
                     [ "$(cat "$out/operations.status")" = 0 ] || continue 2
                 fi
             done
-            [ $first = 1 ] || printf ','
-            first=0
-            printf '\n  %s: {"source": %s, "gpu": %s, "driver": %s, "date": %s}' "$(json "$name")" "$(json "$hash")" "$(json "$gpu")" "$(json "$driver")" "$(json "$date")"
+            note_of "$name" "$hash"
         done <"$here/kernels.txt"
-        printf '\n}}\n'
+        printf '\n  },\n  "primitives": {'
+        first=1
+        # Cases are called NAME or NAME.TYPE.
+        for name in $(ls "$out/ptx" 2>/dev/null | sed -n 's/\.bin$//p' | cut -d. -f1 | sort -u); do
+            for each in "$out/ptx/$name".bin "$out/ptx/$name".*.bin; do
+                [ ! -e "$each" ] || grep -qx "$(basename "$each" .bin)" "$out/ptx/agree.txt" 2>/dev/null || continue 2
+            done
+            note_of "$name" "$(cat "$here/prim.txt")"
+        done
+        printf '\n  }\n}\n'
     } >"$file"
-    say "verified.json: $(grep -c '"source"' "$file") of $(wc -l <"$here/kernels.txt") kernel files have passed on this GPU"
+    say "verified.json: $(grep -c '"source"' "$file") kernel files and primitives are right on this GPU; what is missing there isn't"
 }
 
 sanitizer() {
@@ -222,7 +236,8 @@ bench() {
     local dtype
     rm -f "$out/bench.jsonl"
     # Whole steps first: if time runs out, then among the single operations.
-    for dtype in bf16 f32; do
+    for dtype in 'bf16 --tensor-cores' bf16 f32; do
+        # shellcheck disable=SC2086 # two words
         limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
         [ "${PIPESTATUS[0]}" = 0 ] || failed "step in $dtype"
     done
@@ -236,10 +251,13 @@ train() {
     need_gpu || return
     # The quickstart keeps its pictures in the user's cache folder.
     export XDG_CACHE_HOME=$out/train/cache
-    local start=$SECONDS photos=$out/train/photos i class n seconds
-    limited "$here/bin/onecycle" quickstart --device auto --overwrite --out "$out/train/quickstart" 2>&1 | tee "$out/train-quickstart.log" | tail -40 | tee -a "$log"
-    [ "${PIPESTATUS[0]}" = 0 ] || failed "quickstart"
-    say "quickstart: $((SECONDS - start)) s"
+    local start=$SECONDS photos=$out/train/photos i class photo n seconds half
+    if limited "$here/bin/onecycle" quickstart --device cuda --overwrite --out "$out/train/quickstart" >"$out/train-quickstart.log" 2>&1; then
+        grep -A30 '^epoch' "$out/train-quickstart.log" | tee -a "$log"
+        say "quickstart: $((SECONDS - start)) s"
+    else
+        failed "quickstart: $(grep '^error' "$out/train-quickstart.log" | head -1)"
+    fi
     [ -d "$here/photos" ] || { missing "photographs"; return; }
     # A few dozen photographs, each many times: for the speed, not for what is learned.
     for class in "$here"/photos/*/; do
@@ -249,13 +267,18 @@ train() {
         done
     done
     n=$(find "$photos" -name '*.jpg' | wc -l)
-    start=$SECONDS
-    limited "$here/bin/onecycle" train "$photos" --device auto --arch resnet34 --item-size 256 --size 224 --bs 64 --epochs 4 --lr 3e-3 \
-        --overwrite --out "$out/train/resnet34" 2>&1 | tee "$out/train-resnet34.log" | tail -20 | tee -a "$log"
-    [ "${PIPESTATUS[0]}" = 0 ] || failed "train"
-    seconds=$((SECONDS - start))
-    [ $seconds -gt 0 ] || seconds=1
-    say "ResNet-34, 224 pixels: 4 epochs over $n pictures in $seconds s, $((4 * n / seconds)) img/s with reading, validation and saving"
+    for half in '' --bf16; do
+        start=$SECONDS
+        if limited "$here/bin/onecycle" train "$photos" --device cuda $half --arch resnet34 --item-size 256 --size 224 --bs 64 --epochs 4 --lr 3e-3 \
+            --overwrite --out "$out/train/resnet34$half" >"$out/train-resnet34$half.log" 2>&1; then
+            seconds=$((SECONDS - start))
+            [ $seconds -gt 0 ] || seconds=1
+            grep -A10 '^epoch' "$out/train-resnet34$half.log" | tee -a "$log"
+            say "ResNet-34 ${half:-(f32)}, 224 pixels: 4 epochs over $n pictures in $seconds s, $((4 * n / seconds)) img/s with reading, validation and saving"
+        else
+            failed "train $half: $(grep '^error' "$out/train-resnet34$half.log" | head -1)"
+        fi
+    done
     rm -rf "$photos"
 }
 
