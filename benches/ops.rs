@@ -1,138 +1,307 @@
-//! One bench per operation, at the shapes of ResNet-18 with 16 pictures of 224 x 224. `cargo bench --bench ops`.
+//! One bench per operation, at the shapes of ResNet-18: with 16 pictures of 224 x 224 on the processor, with 64 on a GPU, where names
+//! say so. `cargo bench --bench ops`, `cargo bench --bench ops -- --device cuda --dtype bf16`.
+//!
+//! On a GPU a convolution has a row for each rung of its ladder. Inputs go in turns there, as many as no cache keeps: a network comes
+//! back to a tensor long after it made it.
 
 mod harness;
 
 use harness::Bench;
+use onecycle::data::{BatchDraws, BatchTransforms, Subset};
+use onecycle::ops::augment::IMAGENET_STATS;
 use onecycle::ops::batch_norm::BatchNorm;
+use onecycle::ops::conv2d::Geometry;
+use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
 use onecycle::ops::optimizer_step::{Rule, State, Step};
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
+use onecycle::vision::aug_transforms;
 use onecycle::{DType, Device, Tensor, autograd, ops};
-use std::time::Instant;
+use std::cell::Cell;
 
-const N: usize = 16;
-
-fn random(shape: impl Into<Shape>) -> Tensor {
-    let shape = shape.into();
-    let mut rng = Rng::at(shape.numel() as u64, Purpose::Init, 0, 0);
-    let values: Vec<f32> = (0..shape.numel()).map(|_| rng.range(-1.0, 1.0) as f32).collect();
-    Tensor::from_slice(&values, shape, Device::Cpu).expect("the length fits")
+/// The bench with the shapes of its device.
+struct Cases {
+    b: Bench,
+    /// Pictures.
+    n: usize,
 }
 
-/// Times `f` without a graph, then the walk back with only input `wanted[i].1` asking for its gradient.
-fn both_ways(
-    b: &Bench,
-    name: &str,
-    flop: f64,
-    bytes: f64,
-    inputs: &[Tensor],
-    wanted: &[(&str, &[usize])],
-    f: impl Fn(&[Tensor]) -> Tensor,
-) {
-    b.case(&format!("{name}/forward"), flop, bytes, || drop(f(inputs)));
-    for (part, which) in wanted {
-        let dy = random(f(inputs).shape());
-        b.timed(&format!("{name}/{part}"), flop, bytes, || {
-            let slots: Vec<_> = inputs.iter().map(|_| autograd::GradSlot::new()).collect();
-            let leaf = |i: usize| if which.contains(&i) { slots[i].leaf(&inputs[i]) } else { inputs[i].clone() };
-            let leaves: Vec<Tensor> = (0..inputs.len()).map(leaf).collect();
-            let y = f(&leaves);
-            // A copy of its own, as in a network: operations that work in place would copy a shared one inside the clock.
-            let start_dy =
-                Tensor::from_slice(&dy.to_vec::<f32>().expect("f32"), dy.shape().clone(), Device::Cpu).expect("fits");
-            let t = Instant::now();
-            autograd::backward_with(&y, start_dy).expect("the graph is fresh");
-            t.elapsed()
-        });
+impl Cases {
+    fn random_in(&self, dtype: DType, shape: impl Into<Shape>) -> Tensor {
+        let shape = shape.into();
+        let mut rng = Rng::at(shape.numel() as u64, Purpose::Init, 0, 0);
+        // Drawing is slow beside a GPU; what repeats after a million numbers is as random to it.
+        let some: Vec<f32> = (0..shape.numel().min(1 << 20)).map(|_| rng.range(-1.0, 1.0) as f32).collect();
+        let values: Vec<f32> = some.iter().cycle().take(shape.numel()).copied().collect();
+        let there = Tensor::from_slice(&values, shape, Device::Cpu).and_then(|t| t.to(self.b.device));
+        there.and_then(|t| t.cast(dtype)).unwrap_or_else(|e| panic!("{e}"))
     }
-}
 
-fn convolutions(b: &Bench) {
-    // (name, H, C, K, filter, stride)
-    let layers = [
-        ("stem 7x7/2 3>64 224", 224, 3, 64, 7, 2),
-        ("layer1 3x3 64>64 56", 56, 64, 64, 3, 1),
-        ("layer2 3x3/2 64>128 56", 56, 64, 128, 3, 2),
-        ("layer2 3x3 128>128 28", 28, 128, 128, 3, 1),
-        ("layer2 1x1/2 64>128 56", 56, 64, 128, 1, 2),
-        ("layer3 3x3 256>256 14", 14, 256, 256, 3, 1),
-        ("layer4 3x3 512>512 7", 7, 512, 512, 3, 1),
-        ("bottleneck 1x1 64>256 56", 56, 64, 256, 1, 1),
-        ("bottleneck 1x1 1024>256 14", 14, 1024, 256, 1, 1),
-    ];
-    for (name, h, c, k, r, stride) in layers {
-        let p = (h + 2 * (r / 2) - r) / stride + 1;
-        let flop = 2.0 * (N * p * p * k * r * r * c) as f64;
-        let bytes = 4.0 * (N * h * h * c + N * p * p * k + k * r * r * c) as f64;
-        let inputs = [random([N, h, h, c]), random([k, r, r, c])];
-        let wanted: &[(&str, &[usize])] = &[("input_gradient", &[0]), ("weight_gradient", &[1])];
-        both_ways(b, &format!("conv2d/{name}"), flop, bytes, &inputs, wanted, |t| {
-            ops::conv2d(&t[0], &t[1], None, [stride; 2], [r / 2; 2]).expect("the shapes fit")
-        });
+    /// An activation.
+    fn random(&self, shape: impl Into<Shape>) -> Tensor {
+        self.random_in(self.b.dtype, shape)
     }
-}
 
-fn main() {
-    let b = Bench::start("operations, f32, N = 16");
-    convolutions(&b);
-    let f32s = |t: &[&Tensor]| 4.0 * t.iter().map(|t| t.numel()).sum::<usize>() as f64;
-    let all: &[(&str, &[usize])] = &[("backward", &[0, 1, 2, 3])];
+    /// A parameter that stays f32 beside half precision.
+    fn master(&self, shape: impl Into<Shape>) -> Tensor {
+        self.random_in(DType::F32, shape)
+    }
 
-    let x = random([N, 56, 56, 64]);
-    let c = || random([64]);
-    let norm = |t: &[Tensor], relu: bool| {
-        let (mut mean, mut var) = (
-            Tensor::zeros([64], DType::F32, Device::Cpu).unwrap(),
-            Tensor::full(1.0, [64], DType::F32, Device::Cpu).unwrap(),
-        );
-        let args = BatchNorm {
-            weight: &t[1],
-            bias: &t[2],
-            running_mean: &mut mean,
-            running_var: &mut var,
-            eps: 1e-5,
-            momentum: 0.1,
-            training: true,
-            residual: t.get(3),
-            relu,
+    /// The side of a picture, or number of channels, or what else is to be small where nothing is measured.
+    fn size(&self, size: usize) -> usize {
+        if self.b.tiny { (size / 14).clamp(2, 9).min(size) } else { size }
+    }
+
+    fn name(&self, name: &str) -> String {
+        if self.b.on_gpu() { format!("{name} N{}", self.n) } else { name.to_owned() }
+    }
+
+    /// Bytes of activations.
+    fn bytes(&self, tensors: &[&Tensor]) -> f64 {
+        (tensors.iter().map(|t| t.numel()).sum::<usize>() * self.b.dtype.size()) as f64
+    }
+
+    /// A copy with memory of its own, made where it is.
+    fn copy(&self, t: &Tensor) -> Tensor {
+        let made = match t.shape().first() {
+            Some(&rows) => ops::take_rows(t, &(0..rows).collect::<Vec<_>>()),
+            None => t.item().and_then(|v| Tensor::full(v, t.shape().clone(), t.dtype(), self.b.device)),
         };
-        ops::batch_norm(&t[0], args).expect("the shapes fit")
+        made.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// `t` and copies of it, in turns.
+    fn in_turns(&self, inputs: &[Tensor], bytes: f64) -> impl Fn() -> Vec<Tensor> + use<> {
+        let copies = self.b.rotation(bytes);
+        let sets: Vec<Vec<Tensor>> = (0..copies)
+            .map(|i| inputs.iter().map(|t| if i == 0 { t.clone() } else { self.copy(t) }).collect())
+            .collect();
+        let next = Cell::new(0);
+        move || {
+            next.set((next.get() + 1) % sets.len());
+            sets[next.get()].clone()
+        }
+    }
+
+    /// Times `f` without a graph, then the walk back with only input `wanted[i].1` asking for its gradient.
+    fn both_ways(
+        &self,
+        name: &str,
+        flop: f64,
+        bytes: f64,
+        inputs: &[Tensor],
+        wanted: &[(&str, &[usize])],
+        f: impl Fn(&[Tensor]) -> Tensor,
+    ) {
+        let name = self.name(name);
+        let names: Vec<String> = wanted.iter().map(|(part, _)| format!("{name}/{part}")).collect();
+        if !self.b.wants(&format!("{name}/forward")) && !names.iter().any(|n| self.b.wants(n)) {
+            return;
+        }
+        let set = self.in_turns(inputs, bytes);
+        self.b.case(&format!("{name}/forward"), flop, bytes, || drop(f(&set())));
+        for ((_, which), name) in wanted.iter().zip(&names) {
+            let dy = self.random_in(f(inputs).dtype(), f(inputs).shape());
+            let prepare = || {
+                let inputs = set();
+                let slots: Vec<_> = inputs.iter().map(|_| autograd::GradSlot::new()).collect();
+                let leaf = |i: usize| if which.contains(&i) { slots[i].leaf(&inputs[i]) } else { inputs[i].clone() };
+                let leaves: Vec<Tensor> = (0..inputs.len()).map(leaf).collect();
+                let y = f(&leaves);
+                // A copy of its own, as in a network: operations that work in place would copy a shared one inside the clock.
+                (y, self.copy(&dy), slots)
+            };
+            self.b.prepared(name, flop, bytes, prepare, |(y, dy, _slots)| {
+                autograd::backward_with(&y, dy).expect("the graph is fresh");
+            });
+        }
+    }
+
+    fn convolutions(&self) {
+        // (name, H, C, K, filter, stride)
+        let layers = [
+            ("stem 7x7/2 3>64 224", 224, 3, 64, 7, 2),
+            ("layer1 3x3 64>64 56", 56, 64, 64, 3, 1),
+            ("layer2 3x3/2 64>128 56", 56, 64, 128, 3, 2),
+            ("layer2 3x3 128>128 28", 28, 128, 128, 3, 1),
+            ("layer2 1x1/2 64>128 56", 56, 64, 128, 1, 2),
+            ("layer3 3x3 256>256 14", 14, 256, 256, 3, 1),
+            ("layer4 3x3 512>512 7", 7, 512, 512, 3, 1),
+            ("bottleneck 1x1 64>256 56", 56, 64, 256, 1, 1),
+            ("bottleneck 1x1 1024>256 14", 14, 1024, 256, 1, 1),
+        ];
+        for (name, h, c, k, r, stride) in layers {
+            // Eight channels are the fewest that every rung serves.
+            let few = |channels: usize| if self.b.tiny { channels.min(8) } else { channels };
+            let (n, h, c, k) = (self.n, self.size(h), few(c), few(k));
+            let p = (h + 2 * (r / 2) - r) / stride + 1;
+            let flop = 2.0 * (n * p * p * k * r * r * c) as f64;
+            let bytes = (self.b.dtype.size() * (n * h * h * c + n * p * p * k + k * r * r * c)) as f64;
+            let name = format!("conv2d/{name}");
+            let (stride, padding) = ([stride; 2], [r / 2; 2]);
+            if self.b.on_gpu() {
+                self.rungs(&name, flop, bytes, [n, h, h, c], [k, r, r, c], [n, p, p, k], (stride, padding));
+                continue;
+            }
+            let inputs = [self.random([n, h, h, c]), self.random([k, r, r, c])];
+            let wanted: &[(&str, &[usize])] = &[("input_gradient", &[0]), ("weight_gradient", &[1])];
+            self.both_ways(&name, flop, bytes, &inputs, wanted, |t| {
+                ops::conv2d(&t[0], &t[1], None, stride, padding).expect("the shapes fit")
+            });
+        }
+    }
+
+    /// Every version of the kernels, the three directions each.
+    fn rungs(
+        &self,
+        name: &str,
+        flop: f64,
+        bytes: f64,
+        x: [usize; 4],
+        w: [usize; 4],
+        y: [usize; 4],
+        (stride, padding): ([usize; 2], [usize; 2]),
+    ) {
+        let name = self.name(name);
+        let parts = ["forward", "input_gradient", "weight_gradient"].map(|part| format!("{name}/{part}"));
+        if !parts.iter().any(|part| self.b.wants(part)) {
+            return;
+        }
+        let set = self.in_turns(&[self.random(x), self.random(w), self.random(y)], bytes);
+        let shape = set();
+        let g = Geometry::new(&shape[0], &shape[1], stride, padding).unwrap_or_else(|e| panic!("{e}"));
+        for rung in Rung::ALL.into_iter().filter(|rung| rung.serves(&g, self.b.dtype)) {
+            let way = format!("{rung:?}").to_lowercase();
+            for (i, part) in parts.iter().enumerate() {
+                self.b.way(part, &way, flop, bytes, || {
+                    let t = set();
+                    let made = match i {
+                        0 => ladder::forward(rung, &t[0], &t[1], stride, padding),
+                        1 => ladder::input_gradient(rung, &t[0], &t[1], &t[2], stride, padding),
+                        _ => ladder::weight_gradient(rung, &t[0], &t[1], &t[2], stride, padding),
+                    };
+                    drop(made.unwrap_or_else(|e| panic!("{e}")));
+                });
+            }
+        }
+    }
+
+    fn all(&self) {
+        self.convolutions();
+        let (b, n) = (&self.b, self.n);
+        let all: &[(&str, &[usize])] = &[("backward", &[0, 1, 2, 3])];
+
+        let x = self.random([n, self.size(56), self.size(56), self.size(64)]);
+        let channels = self.size(64);
+        let norm = |t: &[Tensor], relu: bool| {
+            let (mut mean, mut var) = (
+                Tensor::zeros([channels], DType::F32, b.device).unwrap(),
+                Tensor::full(1.0, [channels], DType::F32, b.device).unwrap(),
+            );
+            let args = BatchNorm {
+                weight: &t[1],
+                bias: &t[2],
+                running_mean: &mut mean,
+                running_var: &mut var,
+                eps: 1e-5,
+                momentum: 0.1,
+                training: true,
+                residual: t.get(3),
+                relu,
+            };
+            ops::batch_norm(&t[0], args).expect("the shapes fit")
+        };
+        let c = || self.master([channels]);
+        // Forward looks at x twice (statistics, then normalising) and writes y; that is the floor of an unfused step too.
+        let bytes = self.bytes(&[&x; 3]);
+        self.both_ways("batch_norm/relu 64x56", 0.0, bytes, &[x.clone(), c(), c()], all, |t| norm(t, true));
+        let with_residual = [x.clone(), c(), c(), self.random(x.shape())];
+        let bytes = self.bytes(&[&x; 4]);
+        self.both_ways("batch_norm/add+relu 64x56", 0.0, bytes, &with_residual, all, |t| norm(t, true));
+        self.both_ways("relu 64x56", 0.0, self.bytes(&[&x; 2]), std::slice::from_ref(&x), all, |t| {
+            ops::relu(&t[0]).expect("float")
+        });
+        let pair = [x.clone(), self.random(x.shape())];
+        self.both_ways("add 64x56", 0.0, self.bytes(&[&x; 3]), &pair, all, |t| {
+            ops::add(&t[0], &t[1]).expect("same shape")
+        });
+        let stem = self.random([n, self.size(112), self.size(112), channels]);
+        let bytes = self.bytes(&[&stem]) * 1.25;
+        self.both_ways("max_pool 3x3/2 64x112", 0.0, bytes, &[stem], all, |t| {
+            ops::max_pool(&t[0], 3, 2, 1).expect("fits")
+        });
+        let last = self.random([n, self.size(7), self.size(7), self.size(512)]);
+        self.both_ways("concat_pool 512x7", 0.0, self.bytes(&[&last]), std::slice::from_ref(&last), all, |t| {
+            ops::concat_pool(&t[0]).expect("an image")
+        });
+        let (rows, wide, narrow) = (self.size(64), self.size(1024), self.size(512));
+        let (feat, w) = (self.random([rows, wide]), self.random([narrow, wide]));
+        let flop = 2.0 * (rows * wide * narrow) as f64;
+        self.both_ways("linear 64x1024>512", flop, self.bytes(&[&feat, &w]), &[feat.clone(), w.clone()], all, |t| {
+            ops::linear(&t[0], &t[1], None).expect("fits")
+        });
+        self.both_ways("dropout 64x1024", 0.0, self.bytes(&[&feat; 2]), std::slice::from_ref(&feat), all, |t| {
+            ops::dropout(&t[0], 0.5, 1, 2, 3).expect("p in range")
+        });
+        let logits = self.random([rows, 37]);
+        let targets: Vec<i64> = (0..rows as i64).map(|i| i % 37).collect();
+        let targets = Tensor::from_slice(&targets, [rows], b.device).expect("fits");
+        self.both_ways(
+            "cross_entropy 64x37",
+            0.0,
+            self.bytes(&[&logits; 2]),
+            std::slice::from_ref(&logits),
+            all,
+            |t| ops::cross_entropy(&t[0], &targets, &CrossEntropy::default()).expect("fits"),
+        );
+        self.augmentation();
+        self.optimizer();
+    }
+
+    /// The pictures of a training batch, draws included, as `vision_learner` has it.
+    fn augmentation(&self) {
+        let name = self.name("augment 460>224");
+        if !self.b.on_gpu() || !self.b.wants(&name) {
+            return; // the loader's bench has it for the processor
+        }
+        let (n, from, to) = (self.n, self.size(460), self.size(224));
+        let tfms = aug_transforms().size(to).min_scale(0.75).normalize(IMAGENET_STATS);
+        let mut rng = Rng::at(3, Purpose::Init, 0, 0);
+        let bytes: Vec<u8> = (0..n * from * from * 3).map(|_| rng.next_u32() as u8).collect();
+        let pictures = Tensor::from_slice(&bytes, [n, from, from, 3], self.b.device).expect("fits"); // [N, H, W, C]
+        let items: Vec<usize> = (0..n).collect();
+        let moved = (bytes.len() + n * to * to * 3 * self.b.dtype.size()) as f64;
+        self.b.case(&name, 0.0, moved, || {
+            let draws = BatchDraws { seed: 1, epoch: 0, items: &items };
+            drop(tfms.apply(&pictures, Subset::Train, &draws, self.b.dtype).unwrap_or_else(|e| panic!("{e}")));
+        });
+    }
+
+    fn optimizer(&self) {
+        let name = "optimizer_step adam 21.8M";
+        if !self.b.wants(name) {
+            return;
+        }
+        // All of ResNet-34: 21.8 million parameters, four arrays read and three written.
+        let parameters = if self.b.tiny { 1000 } else { 21_830_976 };
+        let (mut p, grad, mut state) = (self.master([parameters]), self.master([parameters]), State::default());
+        let rule = Rule::Adam { mom: 0.9, sqr_mom: 0.99, eps: 1e-5 };
+        let step = Step { rule, lr: 1e-3, wd: 0.01, decoupled: true };
+        self.b.case(name, 0.0, 7.0 * 4.0 * parameters as f64, || {
+            ops::optimizer_step(&mut p, &grad, &mut state, &step).expect("fits");
+        });
+    }
+}
+
+pub(crate) fn main() {
+    let b = Bench::start("operations");
+    let n = match (b.tiny, b.on_gpu()) {
+        (true, _) => 2,
+        (false, true) => 64,
+        (false, false) => 16,
     };
-    // Forward looks at x twice (statistics, then normalising) and writes y; that is the floor of an unfused step too.
-    both_ways(&b, "batch_norm/relu 64x56", 0.0, f32s(&[&x, &x, &x]), &[x.clone(), c(), c()], all, |t| norm(t, true));
-    let with_residual = [x.clone(), c(), c(), random(x.shape())];
-    both_ways(&b, "batch_norm/add+relu 64x56", 0.0, f32s(&[&x; 4]), &with_residual, all, |t| norm(t, true));
-    both_ways(&b, "relu 64x56", 0.0, f32s(&[&x, &x]), std::slice::from_ref(&x), all, |t| {
-        ops::relu(&t[0]).expect("float")
-    });
-    let pair = [x.clone(), random(x.shape())];
-    both_ways(&b, "add 64x56", 0.0, f32s(&[&x, &x, &x]), &pair, all, |t| ops::add(&t[0], &t[1]).expect("same shape"));
-    let stem = random([N, 112, 112, 64]);
-    let bytes = f32s(&[&stem]) * 1.25;
-    both_ways(&b, "max_pool 3x3/2 64x112", 0.0, bytes, &[stem], all, |t| ops::max_pool(&t[0], 3, 2, 1).expect("fits"));
-    let last = random([N, 7, 7, 512]);
-    both_ways(&b, "concat_pool 512x7", 0.0, f32s(&[&last]), std::slice::from_ref(&last), all, |t| {
-        ops::concat_pool(&t[0]).expect("an image")
-    });
-    let (feat, w) = (random([64, 1024]), random([512, 1024]));
-    let flop = 2.0 * (64 * 1024 * 512) as f64;
-    both_ways(&b, "linear 64x1024>512", flop, f32s(&[&feat, &w]), &[feat.clone(), w.clone()], all, |t| {
-        ops::linear(&t[0], &t[1], None).expect("fits")
-    });
-    both_ways(&b, "dropout 64x1024", 0.0, f32s(&[&feat, &feat]), std::slice::from_ref(&feat), all, |t| {
-        ops::dropout(&t[0], 0.5, 1, 2, 3).expect("p in range")
-    });
-    let logits = random([64, 37]);
-    let targets = Tensor::from_slice(&(0..64).map(|i| i % 37).collect::<Vec<i64>>(), [64], Device::Cpu).expect("fits");
-    both_ways(&b, "cross_entropy 64x37", 0.0, f32s(&[&logits, &logits]), std::slice::from_ref(&logits), all, |t| {
-        ops::cross_entropy(&t[0], &targets, &CrossEntropy::default()).expect("fits")
-    });
-    // All of ResNet-34: 21.8 million parameters, four arrays read and three written.
-    let (mut p, grad, mut state) = (random([21_830_976]), random([21_830_976]), State::default());
-    let rule = Rule::Adam { mom: 0.9, sqr_mom: 0.99, eps: 1e-5 };
-    let step = Step { rule, lr: 1e-3, wd: 0.01, decoupled: true };
-    b.case("optimizer_step adam 21.8M", 0.0, 7.0 * f32s(&[&p]), || {
-        ops::optimizer_step(&mut p, &grad, &mut state, &step).expect("fits");
-    });
+    let cases = Cases { b, n };
+    cases.all();
+    cases.b.end();
 }

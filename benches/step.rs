@@ -4,6 +4,9 @@
 //! same names, and `benches/peers/run.sh` runs both in turns. The rate counts 2 FLOP per multiply-add of convolutions and
 //! linear layers only, so that it compares across implementations that spend their other passes differently.
 //!
+//! With `--device cuda` it is other networks and sizes, with 64 pictures, also with a frozen body; `--dtype bf16` computes in bf16
+//! with f32 masters, `--tensor-cores` takes the convolution's rung of that name where it serves. `benches/peers/torch_gpu.py` has the same names.
+//!
 //! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
 //! `--shapes` also by shape.
 
@@ -12,8 +15,10 @@ mod harness;
 use harness::Bench;
 use onecycle::autograd::{self, watch};
 use onecycle::nn::{Arch, Context, HeadOptions, Module, Sequential, create_head, resnet};
+use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::optim::{Optimizer, OptimizerKind};
 use onecycle::rng::{Purpose, Rng};
+use onecycle::tensor::Pending;
 use onecycle::{Device, Result, Tensor, ops};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,6 +31,10 @@ const CLASSES: usize = 37;
 /// Network, pictures, pixels; `torch_steps.py` has the same list.
 const CASES: [(&str, usize, usize); 4] =
     [("resnet18", 16, 64), ("resnet18", 16, 224), ("resnet34", 16, 224), ("resnet50", 8, 224)];
+/// The same on a GPU; `torch_gpu.py` has this list.
+const GPU_CASES: [(&str, usize, usize); 3] = [("resnet18", 64, 224), ("resnet34", 64, 224), ("resnet50", 64, 224)];
+/// And where nothing is measured.
+const TINY_CASES: [(&str, usize, usize); 2] = [("resnet18", 2, 32), ("resnet50", 2, 32)];
 
 struct Trainer {
     model: Sequential,
@@ -33,30 +42,35 @@ struct Trainer {
     x: Tensor,
     y: Tensor,
     step: u64,
+    /// The loss of the step before, which nobody has waited for yet.
+    loss: Option<Pending>,
 }
 
 impl Trainer {
-    fn new(arch: &Arch, n: usize, size: usize) -> Result<Trainer> {
+    fn new(b: &Bench, arch: &Arch, n: usize, size: usize) -> Result<Trainer> {
         let head = create_head(arch.features(), CLASSES, &HeadOptions::default());
         let model = Sequential::new().push(arch.body()).push(head);
         model.init_with(1).unwrap();
+        model.to_device(b.device)?;
         let mut rng = Rng::at(2, Purpose::Init, 0, 0);
         let pixels: Vec<f32> = (0..n * size * size * 3).map(|_| rng.normal() as f32).collect();
         let targets: Vec<i64> = (0..n).map(|_| rng.below(CLASSES) as i64).collect();
         Ok(Trainer {
             opt: Optimizer::new(OptimizerKind::Adam, resnet::param_groups(&model), false, true),
             model,
-            x: Tensor::from_slice(&pixels, [n, size, size, 3], Device::Cpu)?, // [N, H, W, C]
-            y: Tensor::from_slice(&targets, [n], Device::Cpu)?,
+            x: Tensor::from_slice(&pixels, [n, size, size, 3], b.device)?.cast(b.dtype)?, // [N, H, W, C]
+            y: Tensor::from_slice(&targets, [n], b.device)?,
             step: 0,
+            loss: None,
         })
     }
 
-    /// What the fit loop does with a batch.
+    /// What the fit loop does with a batch: on a GPU nothing waits but for the loss of the step before.
     fn step(&mut self) -> Result<()> {
         let pred = self.model.forward(&self.x, &Context::train(1, self.step))?;
         let loss = ops::cross_entropy(&pred, &self.y, &Default::default())?;
-        loss.item()?;
+        let before = self.loss.replace(loss.read_back()?);
+        before.map(Pending::wait).transpose()?;
         autograd::backward(&loss)?;
         self.opt.step()?;
         self.step += 1;
@@ -93,40 +107,67 @@ fn flop(arch: &Arch, size: usize) -> (f64, f64) {
     (stem + rest + head, 2.0 * stem + 3.0 * (rest + head))
 }
 
-fn main() -> Result<()> {
-    let b = Bench::start("training steps and inference, f32");
-    for (name, n, size) in CASES {
-        let arch = Arch::by_name(name)?;
-        let (forward, step) = flop(&arch, size);
-        let case = format!("{name} N{n} {size}px");
-        let (step_name, infer_name) = (format!("step/{case}"), format!("infer/{case}"));
-        if !b.wants(&step_name) && !b.wants(&infer_name) {
-            continue;
-        }
-        let mut trainer = Trainer::new(&arch, n, size)?;
-        if b.flag("--profile") {
-            profile(&mut trainer, &case, b.flag("--shapes"))?;
-            continue;
-        }
-        b.case(&step_name, step * n as f64, 0.0, || trainer.step().expect("the shapes fit"));
-        b.case(&infer_name, forward * n as f64, 0.0, || drop(trainer.infer().expect("the shapes fit")));
+pub(crate) fn main() -> Result<()> {
+    let b = Bench::start("training steps and inference");
+    let cases: &[(&str, usize, usize)] = match (b.tiny, b.on_gpu()) {
+        (true, _) => &TINY_CASES,
+        (false, true) => &GPU_CASES,
+        (false, false) => &CASES,
+    };
+    let way = if b.flag("--tensor-cores") { "tensorcores" } else { "" };
+    if !way.is_empty() {
+        ladder::set_highest(Rung::TensorCores);
     }
+    for &(name, n, size) in cases {
+        let mut arch = Arch::by_name(name)?;
+        if b.tiny {
+            arch = arch.slim(8);
+        }
+        let (forward, step) = flop(&arch, size);
+        let (forward, step) = (forward * n as f64, step * n as f64);
+        let case = format!("{name} N{n} {size}px");
+        let [full, frozen, infer] = ["step", "step_frozen", "infer"].map(|what| format!("{what}/{case}"));
+        if ![&full, &frozen, &infer].into_iter().any(|name| b.wants(name)) {
+            continue;
+        }
+        let mut trainer = Trainer::new(&b, &arch, n, size)?;
+        if b.flag("--profile") {
+            profile(&b, &mut trainer, &case, b.flag("--shapes"))?;
+            continue;
+        }
+        if b.on_gpu() {
+            b.pictures(&full, way, n, step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            b.pictures(&infer, way, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
+            // Batch norm goes on training in a frozen body, so there is a way back through it, but no weight gradient.
+            trainer.opt.freeze()?;
+            b.pictures(&frozen, way, n, 0.0, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+        } else {
+            b.case(&full, step, 0.0, || trainer.step().expect("the shapes fit"));
+            b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));
+        }
+    }
+    b.end();
     Ok(())
 }
 
 /// Time per operation, and how often it ran.
 type Times = BTreeMap<String, (Duration, usize)>;
 
-fn profile(trainer: &mut Trainer, case: &str, shapes: bool) -> Result<()> {
+fn profile(b: &Bench, trainer: &mut Trainer, case: &str, shapes: bool) -> Result<()> {
     for _ in 0..2 {
         trainer.step()?;
     }
     // The fastest of several steps: on a shared machine the others measure the neighbours.
     let mut best: Option<(Duration, Times)> = None;
     for _ in 0..7 {
+        b.synchronize()?;
         let (start, times) = (Instant::now(), Rc::new(RefCell::new(Times::new())));
-        let (log, mut last) = (times.clone(), start);
+        let (log, mut last, device) = (times.clone(), start, b.device);
         let listener = move |phase: watch::Phase, op: &'static str, shape: &onecycle::tensor::Shape| {
+            // On a GPU each operation is waited for, so the sum is more than a step takes.
+            if let Device::Cuda(gpu) = device {
+                gpu.synchronize().unwrap_or_else(|e| panic!("{e}"));
+            }
             let now = Instant::now();
             let name = if shapes { format!("{phase:?} {op} {shape}") } else { format!("{phase:?} {op}") };
             let mut log = log.borrow_mut();
@@ -135,6 +176,7 @@ fn profile(trainer: &mut Trainer, case: &str, shapes: bool) -> Result<()> {
             last = now;
         };
         watch::watched(listener, || trainer.step())?;
+        b.synchronize()?;
         let total = start.elapsed();
         if best.as_ref().is_none_or(|(t, _)| total < *t) {
             best = Some((total, times.take()));

@@ -163,11 +163,26 @@ fn build(here: &Path, out: &Path, folders: &[(PathBuf, &str)]) -> Result<(), Str
     }
     let mut library = cc::Build::new();
     library.cpp(true);
+    // The C++ library goes into the test programs where it can, so that they also run on machines without one.
+    if let Some(folder) = static_library(&compiler) {
+        library.cpp_link_stdlib(None);
+        println!("cargo::rustc-link-search=native={}", folder.display());
+    }
     for unit in &units {
         library.object(out.join(format!("{}.o", unit.name)));
     }
     library.compile("onecycle_emulator");
+    if static_library(&compiler).is_some() {
+        println!("cargo::rustc-link-lib=static:-bundle=stdc++");
+    }
     Ok(())
+}
+
+/// Where libstdc++.a is; a compiler that doesn't have it repeats the name.
+fn static_library(compiler: &cc::Tool) -> Option<PathBuf> {
+    let said = compiler.to_command().arg("-print-file-name=libstdc++.a").output().ok()?.stdout;
+    let path = PathBuf::from(String::from_utf8_lossy(&said).trim());
+    path.is_absolute().then(|| path.parent().map(Path::to_path_buf)).flatten().filter(|_| path.is_file())
 }
 
 /// Compiles a unit unless its object is of the same text, headers, flags and compiler.

@@ -1,6 +1,7 @@
 // Augmentation: bytes [N, H, W, 3] to a normalised float batch [N, h, w, 3], in one pass.
 //
-//     u8 / 255  ->  up to two resamplings (crop, affine, warp; bilinear, padded)  ->  brightness and contrast  ->  normalise
+//     u8 / 255  ->  up to two resamplings (crop, affine, warp; bilinear or nearest, padded)  ->  brightness, contrast, saturation
+//               ->  hue  ->  normalise  ->  boxes of noise
 //
 // CPU reference: src/ops/augment/cpu.rs. Launched by src/ops/augment/cuda.rs.
 //
@@ -26,25 +27,37 @@ struct Sample { // one picture's part in a resampling
 LAYOUT(Sample, top, left, height, width, shrink_h, shrink_w, theta, warp, warps)
 
 struct Light {
-    f32 shift;    // logit of the brightness, added to the pixel's logit
-    f32 contrast; // multiplies it
+    f32 shift;      // logit of the brightness, added to the pixel's logit
+    f32 contrast;   // multiplies it
+    f32 saturation; // keeps that much of the colour
+    f32 hue;        // added to the hue, a full turn being 1
 };
-LAYOUT(Light, shift, contrast)
+LAYOUT(Light, shift, contrast, saturation, hue)
 
 struct Resample {
     i32 height, width; // of the result
     i32 padding;       // 0 zeros, 1 border, 2 reflection
+    i32 nearest;       // the nearest pixel instead of a mean of four
     i32 align_corners; // -1 and 1 are the centres of the outermost pixels, or the picture's edges
 };
-LAYOUT(Resample, height, width, padding, align_corners)
+LAYOUT(Resample, height, width, padding, nearest, align_corners)
+
+struct Rect { // a window of the result
+    i32 top, left, height, width;
+};
+LAYOUT(Rect, top, left, height, width)
 
 struct Augment {
     i32 n, h, w; // bytes [N, H, W, 3]
     Resample pass[2];
     i32 normalizes;
     f32 mean[3], std[3];
+    i32 boxes; // 0 to 8
+    Rect erased[8];
+    u32 key[2];     // of the noise in the boxes
+    u32 counter[4]; // its first word is the number's place in the batch
 };
-LAYOUT(Augment, n, h, w, pass, normalizes, mean, std)
+LAYOUT(Augment, n, h, w, pass, normalizes, mean, std, boxes, erased, key, counter)
 
 struct Rgb {
     f32 c[3];
@@ -139,6 +152,11 @@ template <typename Source> struct Resampled {
         }
         const f32 px = inside(pixel_position(gx, width(), pass.align_corners), width(), pass);
         const f32 py = inside(pixel_position(gy, height(), pass.align_corners), height(), pass);
+        if (pass.nearest) {
+            const f32 tx = rintf(px), ty = rintf(py); // half-way, the even one
+            const bool there = tx >= 0 && ty >= 0 && tx < width() && ty < height();
+            return there ? window((i32)ty, (i32)tx) : Rgb{};
+        }
         const f32 x0 = floorf(px), y0 = floorf(py), fx = px - x0, fy = py - y0;
         Rgb sum = {};
 #pragma unroll 1 // unrolled through two resamplings, this is sixteen copies of everything, and spills
@@ -157,12 +175,53 @@ template <typename Source> struct Resampled {
     }
 };
 
-// In logit space; the ends are clamped as fastai does.
-__device__ __forceinline__ f32 relight(f32 x, Light light)
+__device__ __forceinline__ f32 logit(f32 x) // the ends are clamped as fastai does
 {
     x = x < 1e-7f ? 1e-7f : x > 1 - 1e-7f ? 1 - 1e-7f : x;
-    const f32 logit = -logf(1 / x - 1);
-    return 1 / (1 + expf(-(logit + light.shift) * light.contrast));
+    return -logf(1 / x - 1);
+}
+
+// Brightness, contrast and saturation, in logit space.
+__device__ __forceinline__ void relight(Rgb& v, const Light& light)
+{
+    for (i32 c = 0; c < 3; c++)
+        v.c[c] = (logit(v.c[c]) + light.shift) * light.contrast;
+    if (light.saturation != 1) {
+        const f32 s = light.saturation, grey = (1 - s) * (v.c[0] * 0.2989f + v.c[1] * 0.5870f + v.c[2] * 0.1140f);
+        for (i32 c = 0; c < 3; c++)
+            v.c[c] = v.c[c] * s + grey;
+    }
+    for (i32 c = 0; c < 3; c++)
+        v.c[c] = 1 / (1 + expf(-v.c[c]));
+}
+
+__device__ __forceinline__ f32 unit(f32 x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
+
+// To HSV, a turn of the hue, and back. A grey has hue and saturation 0; of equal largest channels red goes before green before blue.
+__device__ __forceinline__ void shift_hue(Rgb& v, f32 shift)
+{
+    const f32 r = v.c[0], g = v.c[1], b = v.c[2], max = max_(max_(r, g), b), range = max - min_(min_(r, g), b);
+    const f32 divisor = range == 0 ? 1 : range, saturation = range == 0 ? 0 : range / max;
+    const f32 rc = (max - r) / divisor, gc = (max - g) / divisor, bc = (max - b) / divisor;
+    const f32 sextant = max == r ? bc - gc : max == g ? 2 + rc - bc : 4 + gc - rc;
+    f32 hue = sextant / 6 + 1;
+    hue -= floorf(hue);
+    hue += shift;
+    hue -= floorf(hue);
+    const f32 place = floorf(hue * 6), f = hue * 6 - place;
+    const f32 p = unit(max * (1 - saturation)), q = unit(max * (1 - saturation * f)), t = unit(max * (1 - saturation * (1 - f)));
+    const i32 i = (i32)place % 6;
+    v.c[0] = i == 0 || i == 5 ? max : i == 1 ? q : i == 4 ? t : p;
+    v.c[1] = i == 1 || i == 2 ? max : i == 0 ? t : i == 3 ? q : p;
+    v.c[2] = i == 3 || i == 4 ? max : i == 2 ? t : i == 5 ? q : p;
+}
+
+// Normal noise (Box and Muller) for number `place` of the batch, from two words of its own block of random bits.
+__device__ __forceinline__ f32 noise(const Augment& a, i64 place)
+{
+    const Philox bits = philox(a.key[0], a.key[1], {{(u32)place, a.counter[1], a.counter[2], a.counter[3]}});
+    const f32 u = ((f32)(bits.x[0] >> 8) + 0.5f) / 16777216.0f, v = ((f32)(bits.x[1] >> 8) + 0.5f) / 16777216.0f;
+    return sqrtf(-2 * logf(u)) * cospif(2 * v); // cosf would keep a table on the stack for large angles
 }
 
 // samples [passes, N], lights [N] or null -> out [N, h, w, 3]
@@ -184,12 +243,20 @@ __global__ void __launch_bounds__(256, 2) augment(const __grid_constant__ Augmen
             else
                 v = Resampled<Resampled<Bytes>>{once, a.pass[1], samples[a.n + n]}.at(y, x);
         }
+        if (lights) {
+            relight(v, lights[n]);
+            if (lights[n].hue != 0)
+                shift_hue(v, lights[n].hue);
+        }
+        bool erased = false;
+        for (i32 k = 0; k < a.boxes; k++) {
+            const Rect& box = a.erased[k];
+            erased |= y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
+        }
         for (i32 c = 0; c < 3; c++) {
-            f32 z = v.c[c];
-            if (lights)
-                z = relight(z, lights[n]);
-            if (a.normalizes)
-                z = (z - a.mean[c]) / a.std[c];
+            f32 z = a.normalizes ? (v.c[c] - a.mean[c]) / a.std[c] : v.c[c];
+            if (erased)
+                z = noise(a, i * 3 + c);
             out[i * 3 + c] = from_f32<T>(z);
         }
     }

@@ -125,21 +125,12 @@ template <typename T> struct PixelsUnderTaps {
     }
 };
 
-// The weights of output channel i, in the order of PixelsUnderTaps' columns, which is their own.
-template <typename T> struct Weights {
-    static constexpr bool ALONG_K = true;
-    const T* w;
-    i64 width; // R * S * C
-    using Row = const T*;
-    __device__ Row row(i64 i) const { return w + i * width; }
-    __device__ f32 at(Row r, i64 k) const { return to_f32(r[k]); }
-};
-
 template <typename T>
 __global__ void __launch_bounds__(tile::THREADS) conv_forward_tiled(Conv g, const T* x, const T* w, const f32* bias, T* y)
 {
     const i64 pixels = (i64)g.n * g.p * g.q, depth = (i64)g.r * g.s * g.c;
-    tile::product(PixelsUnderTaps<T>{g, x}, Weights<T>{w, depth}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, pixels,
+    // The weights of an output channel lie in the order of the taps and channels under it: a matrix as it is.
+    tile::product(PixelsUnderTaps<T>{g, x}, tile::Rows<T>{w, depth}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, pixels,
                   g.k, 0, depth,
                   [&](i64 m, i64 k, f32 sum) { y[m * g.k + k] = from_f32<T>(sum + (bias ? bias[k] : 0.0f)); });
 }
@@ -209,16 +200,6 @@ KERNEL(conv_input_gradient_tiled<f32>)
 KERNEL(conv_input_gradient_tiled<f16>)
 KERNEL(conv_input_gradient_tiled<bf16>)
 
-// dy with pixels as depth: row i is output channel i.
-template <typename T> struct GradientsByChannel {
-    static constexpr bool ALONG_K = false;
-    const T* dy;
-    i32 channels;
-    using Row = i64;
-    __device__ Row row(i64 i) const { return i; }
-    __device__ f32 at(Row i, i64 pixel) const { return to_f32(dy[pixel * channels + i]); }
-};
-
 // x with output pixels as depth: row i is tap and channel (r, s, c).
 template <typename T> struct TapsByPixel {
     static constexpr bool ALONG_K = false;
@@ -248,7 +229,8 @@ __global__ void __launch_bounds__(tile::THREADS) conv_weight_gradient_tiled(Conv
     const i64 pixels = (i64)g.n * g.p * g.q, width = (i64)g.r * g.s * g.c;
     const i64 begin = blockIdx.z * share, end = begin + share < pixels ? begin + share : pixels;
     f32* out = partial + blockIdx.z * (i64)g.k * width;
-    tile::product(GradientsByChannel<T>{dy, g.k}, TapsByPixel<T>{g, x}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS,
+    // dy with pixels as depth is a matrix lying on its side.
+    tile::product(tile::Columns<T>{dy, g.k}, TapsByPixel<T>{g, x}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS,
                   g.k, width, begin, end, [&](i64 k, i64 i, f32 sum) { out[k * width + i] = sum; });
 }
 KERNEL(conv_weight_gradient_tiled<f32>)

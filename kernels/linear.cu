@@ -14,30 +14,11 @@
 
 #include "tile.cuh"
 
-// A row-major matrix as operand: rows are rows, k runs along them.
-template <typename T> struct Rows {
-    static constexpr bool ALONG_K = true;
-    const T* p;
-    i64 width;
-    using Row = const T*;
-    __device__ Row row(i64 i) const { return p + i * width; }
-    __device__ f32 at(Row r, i64 k) const { return to_f32(r[k]); }
-};
-// The same, transposed: its columns are the operand's rows.
-template <typename T> struct Columns {
-    static constexpr bool ALONG_K = false;
-    const T* p;
-    i64 width;
-    using Row = i64;
-    __device__ Row row(i64 i) const { return i; }
-    __device__ f32 at(Row i, i64 k) const { return to_f32(p[k * width + i]); }
-};
-
 // x [n, i], w [o, i], bias [o] or null -> y [n, o]
 template <typename T>
 __global__ void __launch_bounds__(tile::THREADS) linear_forward(const T* x, const T* w, const f32* bias, T* y, i64 n, i64 i, i64 o)
 {
-    tile::product(Rows<T>{x, i}, Rows<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, o, 0, i,
+    tile::product(tile::Rows<T>{x, i}, tile::Rows<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, o, 0, i,
                   [&](i64 row, i64 column, f32 sum) { y[row * o + column] = from_f32<T>(sum + (bias ? bias[column] : 0.0f)); });
 }
 KERNEL(linear_forward<f32>)
@@ -48,7 +29,7 @@ KERNEL(linear_forward<bf16>)
 template <typename T>
 __global__ void __launch_bounds__(tile::THREADS) linear_input_gradient(const T* dy, const T* w, T* dx, i64 n, i64 i, i64 o)
 {
-    tile::product(Rows<T>{dy, o}, Columns<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, i, 0, o,
+    tile::product(tile::Rows<T>{dy, o}, tile::Columns<T>{w, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, n, i, 0, o,
                   [&](i64 row, i64 column, f32 sum) { dx[row * i + column] = from_f32<T>(sum); });
 }
 KERNEL(linear_input_gradient<f32>)
@@ -59,7 +40,7 @@ KERNEL(linear_input_gradient<bf16>)
 template <typename T>
 __global__ void __launch_bounds__(tile::THREADS) linear_weight_gradient(const T* dy, const T* x, f32* dw, i64 n, i64 i, i64 o)
 {
-    tile::product(Columns<T>{dy, o}, Columns<T>{x, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, o, i, 0, n,
+    tile::product(tile::Columns<T>{dy, o}, tile::Columns<T>{x, i}, (i64)blockIdx.x * tile::ROWS, (i64)blockIdx.y * tile::COLS, o, i, 0, n,
                   [&](i64 row, i64 column, f32 sum) { dw[row * i + column] = sum; });
 }
 KERNEL(linear_weight_gradient<f32>)

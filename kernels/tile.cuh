@@ -32,6 +32,25 @@ struct Shared {
     f32 b[DEPTH][COLS + 4];
 };
 
+// A row-major matrix as operand: rows are rows, k runs along them.
+template <typename T> struct Rows {
+    static constexpr bool ALONG_K = true;
+    const T* p;
+    i64 width;
+    using Row = const T*;
+    __device__ Row row(i64 i) const { return p + i * width; }
+    __device__ f32 at(Row r, i64 k) const { return to_f32(r[k]); }
+};
+// The same, transposed: its columns are the operand's rows.
+template <typename T> struct Columns {
+    static constexpr bool ALONG_K = false;
+    const T* p;
+    i64 width;
+    using Row = i64;
+    __device__ Row row(i64 i) const { return i; }
+    __device__ f32 at(Row i, i64 k) const { return to_f32(p[k * width + i]); }
+};
+
 // Brings 64 rows (or columns) from `base` on, DEPTH numbers of each from `k0` on, to shared memory as [k][row].
 template <typename Operand> struct Loader {
     static constexpr i32 PER_THREAD = ROWS * DEPTH / THREADS;

@@ -29,6 +29,8 @@ pub enum Purpose {
     Picture = 6,
     /// Splits of a data set that has no rule of fastai's.
     Split = 7,
+    /// Boxes that are erased from a batch, and the noise in them; `item` is the index of the batch's first picture.
+    Erase = 8,
 }
 
 /// A counter-based random number generator; see the [module](self).

@@ -12,7 +12,8 @@ mod common;
 use common::emulated::{self, Mode};
 use onecycle::autograd::{GradSlot, backward_with};
 use onecycle::device::cuda::kernels::KernelId;
-use onecycle::ops::augment::{self, Augment, Light, Padding, Pass, Sample, Window};
+use onecycle::device::cuda::selftest;
+use onecycle::ops::augment::{self, Augment, Erase, Interpolation, Light, Padding, Pass, Sample, Window};
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
@@ -387,14 +388,24 @@ fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
         height,
         width,
         padding,
+        interpolation: Interpolation::Bilinear,
         align_corners,
         samples: (0..n).map(of).collect(),
     };
-    let lights = (0..n).map(|i| Light { brightness: 0.4 + 0.1 * i as f32, contrast: 0.9 + 0.1 * i as f32 }).collect();
+    let light = |i: usize| {
+        let i = i as f32;
+        Light { brightness: 0.4 + 0.1 * i, contrast: 0.9 + 0.1 * i, saturation: 0.6 + 0.4 * i }
+    };
+    let lights = (0..n).map(light).collect();
+    let hues = (0..n).map(|i| 0.3 * i as f32 - 0.2).collect();
+    let boxes =
+        vec![Window { top: 2, left: 3, height: 9, width: 7 }, Window { top: 0, left: 20, height: 21, width: 6 }];
     let all = |passes| Augment { passes, ..Augment::default() };
     let mut plans = vec![
         Augment { normalize: Some(augment::IMAGENET_STATS), ..Augment::default() },
         Augment { lights, normalize: Some(augment::IMAGENET_STATS), ..Augment::default() },
+        Augment { hues, ..Augment::default() },
+        Augment { erase: Erase { boxes, noise: (1 << 40, 3, 5) }, ..Augment::default() },
         all(vec![pass(h, w, Padding::Reflection, true, &warped), pass(9, 11, Padding::Reflection, true, &crop)]),
         all(vec![pass(9, 11, Padding::Reflection, true, &shrunk)]),
         all(vec![pass(1, 1, Padding::Reflection, true, &crop)]),
@@ -402,6 +413,9 @@ fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
     for padding in [Padding::Zeros, Padding::Border, Padding::Reflection] {
         for align_corners in [true, false] {
             plans.push(all(vec![pass(10, 7, padding, align_corners, &turned)]));
+            let nearest =
+                Pass { interpolation: Interpolation::Nearest, ..pass(10, 7, padding, align_corners, &turned) };
+            plans.push(all(vec![nearest]));
         }
     }
     plans
@@ -411,8 +425,7 @@ fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
 fn devices(modes: &[Mode]) -> Vec<(Device, Vec<DType>)> {
     const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
     let emulated = modes.iter().filter_map(|&m| emulated::device(m));
-    let gpus = Device::all().into_iter().filter(|d| *d != Device::Cpu);
-    emulated.chain(gpus).map(|d| (d, TYPES.to_vec())).collect()
+    emulated.chain(common::gpus()).map(|d| (d, TYPES.to_vec())).collect()
 }
 
 /// How far a result may be from the reference: in relation to the largest number of the reference, and as ‖got - want‖ / ‖want‖.
@@ -581,6 +594,8 @@ fn emulator_checks_every_kernel() {
         }
     }
     Tensor::full(3.0, [5], DType::I64, device).unwrap().cast(DType::F32).unwrap();
+    let Device::Cuda(gpu) = device else { unreachable!("the emulator stands for a GPU") };
+    selftest::cases().iter().for_each(|case| drop(case.run(gpu).unwrap()));
     let launched = watch.kernels();
     let missing: Vec<_> = KernelId::all().map(|k| k.kernel().name).filter(|k| !launched.contains(*k)).collect();
     assert!(missing.is_empty(), "no test launches {missing:?}");

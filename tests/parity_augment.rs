@@ -5,8 +5,8 @@ mod common;
 use common::Recorded;
 use onecycle::data::Picture;
 use onecycle::ops::augment::{
-    Augment, IMAGENET_STATS, Light, Padding, Pass, Sample, Statistics, Window, augment, base_positions, logit,
-    preshrink, relight, source_position,
+    Augment, IMAGENET_STATS, Interpolation, Light, Padding, Pass, Sample, Statistics, Window, augment, base_positions,
+    logit, preshrink, relight, shift_hue, source_position,
 };
 use onecycle::vision::augment::{Draws, theta, warp_coefficients, zoom_of};
 use onecycle::vision::{Resize, aug_transforms, valid_crop};
@@ -58,6 +58,7 @@ fn draws(case: &Value, i: usize, names: [&str; 7]) -> Draws {
         zoom: get(zoom, 1.0),
         zoom_centre: (get(cx, 0.5), get(cy, 0.5)),
         warp: (get(wx, 0.0), get(wy, 0.0)),
+        dihedral: get("dihedral", 0.0) as usize,
         ..Draws::default()
     }
 }
@@ -67,10 +68,6 @@ fn parity_affine_and_warp() {
     let Some(json) = common::json("data/batch_cases.json") else { return };
     for case in json["affine"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
-        if case.get("dihedral").is_some() {
-            common::skip(format_args!("{name}: dihedral transforms aren't built yet"));
-            continue;
-        }
         let Some(file) = common::safetensors(&format!("data/{}", case["file"].as_str().unwrap())) else { continue };
         let input = &file[case["input"].as_str().unwrap()];
         let (n, h, w) = (input.shape[0], input.shape[2], input.shape[3]);
@@ -111,7 +108,8 @@ fn parity_affine_and_warp() {
         let recorded = &case["area_preshrink_hw"];
         assert_eq!(shrink, recorded.is_array().then(|| pair(recorded)), "{name}: pre-shrink");
         samples.iter_mut().for_each(|s| s.shrink = shrink);
-        let pass = Pass { height: oh, width: ow, padding, align_corners, samples };
+        let interpolation = Interpolation::Bilinear;
+        let pass = Pass { height: oh, width: ow, padding, interpolation, align_corners, samples };
         let plan = Augment { passes: vec![pass], ..Default::default() };
         for dtype in [DType::F32, DType::F64] {
             let out = everywhere(&bytes_of(input), &plan, dtype);
@@ -140,6 +138,7 @@ fn parity_crop_and_resize() {
             height,
             width,
             padding: Padding::Reflection,
+            interpolation: Interpolation::Bilinear,
             align_corners: true,
             samples: vec![sample; input.shape[0]],
         };
@@ -171,32 +170,36 @@ fn parity_lighting() {
         let text = entry.and_then(|t| t["desc"].as_str()).unwrap_or_default();
         text.split(&[' ', ','][..]).filter_map(|word| word.parse().ok()).collect()
     };
-    let light = |brightness, contrast| Light { brightness, contrast };
-    let neutral = vec![light(0.5, 1.0); x.shape[0]];
-    let cases: [(&str, Vec<Light>); 3] = [
-        ("brightness", draws("brightness").into_iter().map(|b| light(b, 1.0)).collect()),
-        ("contrast", draws("contrast").into_iter().map(|c| light(0.5, c)).collect()),
-        ("neutral", neutral),
+    let light = |brightness, contrast, saturation| Light { brightness, contrast, saturation };
+    let of = |name: &str, make: &dyn Fn(f32) -> Light| draws(name).into_iter().map(make).collect::<Vec<_>>();
+    let cases: [(&str, Vec<Light>); 4] = [
+        ("brightness", of("brightness", &|b| light(b, 1.0, 1.0))),
+        ("contrast", of("contrast", &|c| light(0.5, c, 1.0))),
+        ("saturation", of("saturation", &|s| light(0.5, 1.0, s))),
+        ("neutral", vec![Light::NEUTRAL; x.shape[0]]),
     ];
+    // The recorded pictures are N, C, H, W; the functions work on pixels.
+    let nhwc = Tensor::from_torch(&x.f32(), &x.shape, Device::Cpu).unwrap().to_vec::<f32>().unwrap();
+    let picture = nhwc.len() / x.shape[0];
+    let compare = |name: &str, pixels: Vec<f32>, tolerance: f64| {
+        let Some(want) = file.get(&format!("{name}.out")) else { return };
+        let got = Tensor::from_slice(&pixels, [x.shape[0], x.shape[2], x.shape[3], 3], Device::Cpu).unwrap();
+        let got: Vec<f64> = got.to_nchw_vec::<f32>().unwrap().into_iter().map(f64::from).collect();
+        check(name, &got, &want.f32(), tolerance);
+    };
     for (name, lights) in cases {
-        let Some(want) = file.get(&format!("{name}.out")) else { continue };
         assert_eq!(lights.len(), x.shape[0], "{name}: a draw for each picture");
-        let mut pixels = x.f32();
-        let picture = pixels.len() / x.shape[0];
+        let mut pixels = nhwc.clone();
         pixels.chunks_exact_mut(picture).zip(&lights).for_each(|(pixels, light)| relight(pixels, light));
-        let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
-        check(name, &pixels, &want.f32(), 1e-5);
+        compare(name, pixels, 1e-5);
     }
+    let shifts = draws("hue");
+    assert_eq!(shifts.len(), x.shape[0]);
+    let mut pixels = nhwc.clone();
+    pixels.chunks_exact_mut(picture).zip(&shifts).for_each(|(pixels, shift)| shift_hue(pixels, *shift));
+    compare("hue", pixels, 2e-5);
     let got: Vec<f64> = file["logit.in"].f32().into_iter().map(|v| logit(v).into()).collect();
     check("logit", &got, &file["logit.out"].f32(), 1e-4);
-    for name in
-        ["saturation", "hue", "brightness_contrast"].into_iter().filter(|n| file.contains_key(&format!("{n}.out")))
-    {
-        if name == "brightness_contrast" {
-            continue; // its draws aren't recorded; both together are compared in the whole pipeline
-        }
-        common::skip(format_args!("{name}: isn't built yet"));
-    }
 }
 
 #[test]
@@ -264,7 +267,7 @@ fn parity_whole_pipeline() {
         let part = |passes: usize, lights: bool| Augment {
             passes: plan.passes[..passes].to_vec(),
             lights: if lights { plan.lights.clone() } else { Vec::new() },
-            normalize: None,
+            ..Augment::default()
         };
         stage("affine", &part(affine_passes, false), 1e-5);
         stage("crop", &part(plan.passes.len(), false), 1e-5);
@@ -295,4 +298,74 @@ fn draws_follow_their_distributions() {
     let other = tfms.apply(&bytes, Subset::Train, &back, DType::F32).unwrap().to_vec::<f32>().unwrap();
     let one = run(Subset::Train, 3);
     assert_eq!(one[..192], other[63 * 192..]);
+}
+
+#[test]
+fn the_further_transforms_follow_their_rules() {
+    use onecycle::data::{BatchDraws, BatchTransforms, Subset};
+    use onecycle::vision::augment::RandomErasing;
+    // A grey ramp: every place has a value of its own.
+    let (n, side) = (16usize, 8usize);
+    let bytes: Vec<u8> = (0..n * side * side).flat_map(|i| [(i % (side * side) * 4) as u8; 3]).collect();
+    let bytes = Tensor::from_slice(&bytes, [n, side, side, 3], Device::Cpu).unwrap();
+    let items: Vec<usize> = (0..n).collect();
+    let run = |tfms: &onecycle::vision::AugTransforms, epoch| {
+        let draws = BatchDraws { seed: 3, epoch, items: &items };
+        tfms.apply(&bytes, Subset::Train, &draws, DType::F32).unwrap().to_vec::<f32>().unwrap()
+    };
+    let still = || aug_transforms().max_rotate(0.0).max_warp(0.0).max_lighting(0.0).zoom(1.0, 1.0).do_flip(false);
+    let plain = run(&still(), 0);
+
+    // The square's symmetries: pixels change places and nothing else. Of 16 x 20 pictures 7/16 are moved.
+    let dihedral = still().do_flip(true).flip_vert(true);
+    let sorted = |v: &[f32]| {
+        let mut v: Vec<i32> = v.iter().map(|x| (x * 255.0).round() as i32).collect();
+        v.sort_unstable();
+        v
+    };
+    let mut moved = 0;
+    for epoch in 0..20 {
+        for (got, was) in run(&dihedral, epoch).chunks(side * side * 3).zip(plain.chunks(side * side * 3)) {
+            assert_eq!(sorted(got), sorted(was));
+            moved += usize::from(got.iter().zip(was).any(|(a, b)| (a - b).abs() > 1e-3));
+        }
+    }
+    assert!((110..170).contains(&moved), "{moved} of 320 were moved, 140 are expected");
+
+    // One set of draws for the whole batch.
+    let batch = run(&aug_transforms().batch(true), 1);
+    assert!(batch.chunks(side * side * 3).all(|picture| picture == &batch[..side * side * 3]));
+    assert_ne!(run(&aug_transforms(), 1), batch);
+
+    // Greys have no colour to strengthen and no hue to move. (fastai's weights of the channels sum to 0.9999.)
+    let coloured = run(&still().saturation(0.5).hue(0.3), 2);
+    assert!(coloured.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 2e-4));
+
+    // Boxes: at the same places in all pictures, in half of the batches, of 15 % of the area on average, filled with normal noise.
+    let erasing = still().random_erasing(RandomErasing::default());
+    let (mut batches, mut share, mut noise) = (0, 0.0, Vec::new());
+    for epoch in 0..200 {
+        let got = run(&erasing, epoch);
+        let changed: Vec<bool> = got.iter().zip(&plain).map(|(a, b)| a != b).collect();
+        assert!(changed.chunks(side * side * 3).all(|picture| picture == &changed[..side * side * 3]), "{epoch}");
+        let count = changed.iter().filter(|c| **c).count();
+        batches += usize::from(count > 0);
+        share += count as f64 / changed.len() as f64;
+        noise.extend(got.iter().zip(&changed).filter(|(_, c)| **c).map(|(v, _)| f64::from(*v)));
+    }
+    assert!((75..125).contains(&batches), "{batches} of 200 batches");
+    assert!((0.1..0.2).contains(&(share / batches as f64)), "{}", share / batches as f64);
+    let mean = noise.iter().sum::<f64>() / noise.len() as f64;
+    let variance = noise.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / noise.len() as f64;
+    assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+    // None of this touches validation.
+    let draws = BatchDraws { seed: 3, epoch: 0, items: &items };
+    let all =
+        still().random_erasing(RandomErasing { p: 1.0, ..RandomErasing::default() }).saturation(0.5).flip_vert(true);
+    let valid = all.apply(&bytes, Subset::Valid, &draws, DType::F32).unwrap().to_vec::<f32>().unwrap();
+    assert!(valid.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-5));
+
+    // The settings survive an export.
+    let described = all.settings();
+    assert_eq!(onecycle::vision::AugTransforms::from_settings(&described).unwrap(), all);
 }

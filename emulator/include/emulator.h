@@ -283,6 +283,7 @@ inline f32 __saturatef(f32 x) { return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f; }
 #define __powf(x, y) powf((x), (y))
 #define __sinf(x) sinf(x)
 #define __cosf(x) cosf(x)
+inline f32 cospif(f32 x) { return (f32)cos(3.14159265358979323846 * (f64)x); }
 #define __tanf(x) tanf(x)
 #define __fdividef(a, b) ((a) / (b))
 // These round to nearest and are never fused; the flags of this build (-ffp-contract=off) see to that.

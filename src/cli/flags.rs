@@ -158,6 +158,9 @@ pub enum CacheRule {
     Auto,
     /// Kept in memory, all of them
     Ram,
+    /// Kept on the GPU after --item-size, if they fit: from the second epoch on nothing is decoded. Where a picture is cropped
+    /// to --item-size is then drawn once
+    Gpu,
     /// Decoded at every use
     Off,
 }

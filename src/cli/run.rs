@@ -38,7 +38,8 @@ pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
         .val_bs(d.val_bs)
         .workers(d.workers.unwrap_or(0))
         .cache(match d.cache {
-            CacheRule::Auto => Cache::Auto,
+            // What the GPU can't take is at least decoded only once.
+            CacheRule::Auto | CacheRule::Gpu => Cache::Auto,
             CacheRule::Ram => Cache::Ram(usize::MAX),
             CacheRule::Off => Cache::Off,
         })
@@ -128,6 +129,11 @@ pub fn train_once(
     if settings.bf16 {
         learn = learn.to_bf16()?;
     }
+    let on_gpu = settings.data.cache == CacheRule::Gpu;
+    if on_gpu && device == Device::Cpu {
+        context.console.note("--cache gpu: there is no GPU here, so decoded pictures are kept in memory");
+    }
+    learn = learn.cache_on_gpu(on_gpu);
     context.console.detail(&format!("training on {}", device_name(device)));
     learn.remove_cb("ProgressCallback");
     let quiet = context.console.verbosity() == super::output::Verbosity::Quiet;
@@ -138,6 +144,9 @@ pub fn train_once(
         None => LrMax::All(settings.lr),
     };
     let trained = learn.fit_one_cycle(settings.epochs, lr_max);
+    if let Some(why) = learn.cache_refused() {
+        context.console.note(&why);
+    }
     if let Err(e) = &trained {
         // A loss that is no number says that the weights are worth nothing, but the curve shows where it went wrong.
         context.console.note(&format!("training stopped; saving what there is in {}", out.display()));

@@ -45,6 +45,7 @@ pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
     vec![
         augment::cuda::Augment::layout(),
         augment::cuda::Light::layout(),
+        augment::cuda::Rect::layout(),
         augment::cuda::Resample::layout(),
         augment::cuda::Sample::layout(),
         batch_norm::cuda::Norm::layout(),

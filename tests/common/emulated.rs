@@ -43,10 +43,15 @@ impl Mode {
     }
 }
 
-/// The emulated device in a mode; `None` where the emulator was not compiled, which is said once.
+/// The emulated device in a mode; `None` where the emulator was not compiled or `ONECYCLE_EMULATOR=off` is set (where only a GPU is to
+/// be tested), which is said once.
 pub fn device(mode: Mode) -> Option<Device> {
     static DEVICES: [OnceLock<Device>; 4] = [const { OnceLock::new() }; 4];
     static SAID: OnceLock<()> = OnceLock::new();
+    if std::env::var_os("ONECYCLE_EMULATOR").is_some_and(|v| v == "off") {
+        SAID.get_or_init(|| super::skip(format_args!("the emulator, because of ONECYCLE_EMULATOR=off")));
+        return None;
+    }
     if !onecycle_emulator::available() {
         SAID.get_or_init(|| super::skip(format_args!("the emulator needs a C++ compiler, and none was found")));
         return None;

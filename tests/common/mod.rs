@@ -10,8 +10,17 @@ use onecycle::{DType, Device};
 
 /// Every device there is: the processor, the emulated GPU (every access checked), and the machine's GPUs.
 pub fn devices() -> Vec<Device> {
-    let gpus = Device::all().into_iter().filter(|d| *d != Device::Cpu);
-    [Device::Cpu].into_iter().chain(emulated::device(emulated::Mode::Checked)).chain(gpus).collect()
+    [Device::Cpu].into_iter().chain(emulated::device(emulated::Mode::Checked)).chain(gpus()).collect()
+}
+
+/// The machine's GPUs. With `ONECYCLE_TEST_GPU=required` a machine without one fails: where a GPU is to be judged, tests that
+/// silently ran without it would be worse than none.
+pub fn gpus() -> Vec<Device> {
+    let gpus: Vec<Device> = Device::all().into_iter().filter(|d| *d != Device::Cpu).collect();
+    if gpus.is_empty() && std::env::var_os("ONECYCLE_TEST_GPU").is_some_and(|v| v == "required") {
+        panic!("ONECYCLE_TEST_GPU=required: {}", Device::cuda(0).map_or_else(|e| e.to_string(), |d| d.to_string()));
+    }
+    gpus
 }
 
 /// Every device with every full-precision type it computes in.
@@ -28,22 +37,21 @@ pub fn skip(why: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// The folder with `training/` and `data/`: `ONECYCLE_FIXTURES`, else `../shared/fixtures`, else `tests/fixtures`.
-pub fn fixtures() -> PathBuf {
+/// The recorded file of this name, where it is: in `ONECYCLE_FIXTURES`, else `../shared/fixtures`, else `tests/fixtures`.
+pub fn recording(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
     let places = [named, Some(root.join("../shared/fixtures")), Some(root.join("tests/fixtures"))];
-    places.into_iter().flatten().find(|p| p.is_dir()).unwrap_or_else(|| root.join("tests/fixtures"))
+    places.into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// A recorded file, or `None` after saying that its test is skipped.
 pub fn fixture(name: &str) -> Option<PathBuf> {
-    let path = fixtures().join(name);
-    if path.is_file() {
-        return Some(path);
+    let path = recording(name);
+    if path.is_none() {
+        skip(format_args!("the recording {name} is not there"));
     }
-    skip(format_args!("{} is not there", path.display()));
-    None
+    path
 }
 
 pub fn json(name: &str) -> Option<serde_json::Value> {

@@ -34,7 +34,7 @@ pub struct Image {
     pub file: &'static str,
     /// `sm_80` or `sm_90a`.
     pub arch: &'static str,
-    /// Text for the driver's own compiler, NUL-terminated.
+    /// Text for the driver's own compiler, NUL-terminated; empty where an earlier architecture's is the same.
     pub ptx: &'static [u8],
     /// Machine code; empty when it was not compiled here.
     pub cubin: &'static [u8],

@@ -11,15 +11,20 @@
 //! | which kernels there are, and how code names them | `kernels.rs` |
 //! | where memory comes from and goes to | `memory.rs` |
 //! | how a kernel gets its parameters | `launch.rs` |
+//! | how fast its memory is | `ceilings.rs` |
+//! | whether a GPU does what the emulator does, one instruction at a time | `selftest.rs` |
 //!
 //! The host runs ahead: a launch returns at once, kernels run one after the other on the compute stream. Nothing in a training
 //! step waits for the device; the loss is copied back behind the computation and read when it has arrived.
 
+pub mod ceilings;
 pub mod driver;
 pub mod kernels;
 pub mod launch;
 mod memory;
 mod nvidia;
+#[doc(hidden)]
+pub mod selftest;
 
 pub(crate) use kernels::{kernel, per_float};
 pub(crate) use launch::geometry;

@@ -1,8 +1,11 @@
 //! Augmentation on the processor: one picture a task.
 
-use super::{Augment, Light, Padding, Pass, Sample, Statistics, Window, base_positions, source_position};
+use super::{
+    Augment, Erase, Interpolation, Light, Padding, Pass, Sample, Statistics, Window, base_positions, source_position,
+};
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::par_chunks_mut;
+use crate::rng::{Purpose, Rng, philox};
 use crate::tensor::Float;
 
 /// A float picture `[height, width, 3]`. Its memory is recycled: fresh pages for every pass of every picture were a sixth of
@@ -52,7 +55,11 @@ pub(super) fn augment<T: Float>(bytes: &[u8], (h, w): (usize, usize), a: &Augmen
         if let Some(light) = a.lights.get(n) {
             relight(image.data_mut(), light);
         }
+        if let Some(shift) = a.hues.get(n) {
+            shift_hue(image.data_mut(), *shift);
+        }
         finish(image.data(), a.normalize.as_ref(), out);
+        erase(&a.erase, n, (oh, ow), out);
     });
 }
 
@@ -71,7 +78,7 @@ fn resample(image: &Image, pass: &Pass, sample: &Sample, rows: &[f32], columns: 
             let (gx, gy) = source_position(sample, x, y);
             let px = pixel_position(gx, window.width, pass.align_corners);
             let py = pixel_position(gy, window.height, pass.align_corners);
-            out.copy_from_slice(&bilinear(&source, window, px, py, pass.padding, pass.align_corners));
+            out.copy_from_slice(&look(&source, window, px, py, pass));
         }
     }
     out
@@ -82,9 +89,24 @@ fn pixel_position(g: f32, size: usize, align_corners: bool) -> f32 {
     if align_corners { (g + 1.0) / 2.0 * (size as f32 - 1.0) } else { ((g + 1.0) * size as f32 - 1.0) / 2.0 }
 }
 
-fn bilinear(source: &View<'_>, window: Window, x: f32, y: f32, padding: Padding, align_corners: bool) -> [f32; 3] {
-    let x = inside(x, window.width, padding, align_corners);
-    let y = inside(y, window.height, padding, align_corners);
+/// The picture at a position in pixels.
+fn look(source: &View<'_>, window: Window, x: f32, y: f32, pass: &Pass) -> [f32; 3] {
+    let x = inside(x, window.width, pass.padding, pass.align_corners);
+    let y = inside(y, window.height, pass.padding, pass.align_corners);
+    match pass.interpolation {
+        Interpolation::Bilinear => bilinear(source, window, x, y),
+        Interpolation::Nearest => {
+            let (x, y) = (x.round_ties_even(), y.round_ties_even());
+            if x < 0.0 || y < 0.0 || x >= window.width as f32 || y >= window.height as f32 {
+                return [0.0; 3];
+            }
+            let at = ((window.top + y as usize) * source.width + window.left + x as usize) * 3;
+            [source.data[at], source.data[at + 1], source.data[at + 2]]
+        }
+    }
+}
+
+fn bilinear(source: &View<'_>, window: Window, x: f32, y: f32) -> [f32; 3] {
     let (x0, y0) = (floor(x), floor(y));
     let (fx, fy) = (x - x0, y - y0);
     let mut sum = [0f32; 3];
@@ -189,12 +211,52 @@ pub fn logit(x: f32) -> f32 {
     -(1.0 / x - 1.0).ln()
 }
 
-/// Changes brightness and contrast of pixels in 0..1, in place: `sigmoid((logit(x) + logit(brightness)) * contrast)`.
+/// Changes brightness, contrast and saturation of RGB pixels in 0..1, in place, all in logit space.
 pub fn relight(data: &mut [f32], light: &Light) {
     let shift = logit(light.brightness);
-    for v in data {
-        let x = (logit(*v) + shift) * light.contrast;
-        *v = 1.0 / (1.0 + (-x).exp());
+    let s = light.saturation;
+    for rgb in data.chunks_exact_mut(3) {
+        rgb.iter_mut().for_each(|v| *v = (logit(*v) + shift) * light.contrast);
+        if s != 1.0 {
+            let grey = (1.0 - s) * (rgb[0] * 0.2989 + rgb[1] * 0.5870 + rgb[2] * 0.1140);
+            rgb.iter_mut().for_each(|v| *v = *v * s + grey);
+        }
+        rgb.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
+    }
+}
+
+/// Moves the hue of RGB pixels in 0..1 by `shift` of a full turn, in place: to HSV and back, with fastai's rules (a grey has hue and
+/// saturation 0; of equal largest channels red goes before green before blue).
+pub fn shift_hue(data: &mut [f32], shift: f32) {
+    for rgb in data.chunks_exact_mut(3) {
+        let [r, g, b] = [rgb[0], rgb[1], rgb[2]];
+        let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+        let range = max - min;
+        let (divisor, saturation) = if range == 0.0 { (1.0, 0.0) } else { (range, range / max) };
+        let (rc, gc, bc) = ((max - r) / divisor, (max - g) / divisor, (max - b) / divisor);
+        let sextant = if max == r {
+            bc - gc
+        } else if max == g {
+            2.0 + rc - bc
+        } else {
+            4.0 + gc - rc
+        };
+        // `rem_euclid` is Python's and PyTorch's `%`, which is what wraps the moved hue.
+        let hue = ((sextant / 6.0 + 1.0) % 1.0 + shift).rem_euclid(1.0);
+        let place = (hue * 6.0).floor();
+        let f = hue * 6.0 - place;
+        let p = (max * (1.0 - saturation)).clamp(0.0, 1.0);
+        let q = (max * (1.0 - saturation * f)).clamp(0.0, 1.0);
+        let t = (max * (1.0 - saturation * (1.0 - f))).clamp(0.0, 1.0);
+        let moved = match place as i32 % 6 {
+            0 => [max, t, p],
+            1 => [q, max, p],
+            2 => [p, max, t],
+            3 => [p, q, max],
+            4 => [t, p, max],
+            _ => [max, p, q],
+        };
+        rgb.copy_from_slice(&moved);
     }
 }
 
@@ -208,5 +270,23 @@ fn finish<T: Float>(data: &[f32], normalize: Option<&Statistics>, out: &mut [T])
             }
         }
         None => out.iter_mut().zip(data).for_each(|(o, &v)| *o = T::of(v.into())),
+    }
+}
+
+/// Fills the boxes of picture `n` with normal noise. Each number has an address of its own, so that a GPU draws the same: two words of
+/// the block that its place among all numbers of the batch names.
+fn erase<T: Float>(e: &Erase, n: usize, (height, width): (usize, usize), out: &mut [T]) {
+    let (seed, epoch, item) = e.noise;
+    let (key, counter) = Rng::at(seed, Purpose::Erase, epoch, item).address();
+    for b in &e.boxes {
+        for y in b.top..b.top + b.height {
+            for i in (y * width + b.left) * 3..(y * width + b.left + b.width) * 3 {
+                let place = (n * height * width * 3 + i) as u32;
+                let bits = philox(key, [place, counter[1], counter[2], counter[3]]);
+                let unit = |bits: u32| (f64::from(bits >> 8) + 0.5) / f64::from(1 << 24);
+                let (u, v) = (unit(bits[0]), unit(bits[1]));
+                out[i] = T::of((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos());
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Augmentation on a GPU: `kernels/augment.cu`, one launch.
 
-use super::{Augment as Plan, Padding, Pass, Sample as Part, Window, logit};
+use super::{Augment as Plan, Interpolation, Padding, Pass, Sample as Part, Window, logit};
 use crate::device::cuda::driver::{Address, Launch};
 use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, per_float};
 use crate::ops::optimizer_step::cuda::upload;
+use crate::rng::{Purpose, Rng};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 
@@ -24,10 +25,12 @@ geometry! {
 }
 
 geometry! {
-    /// Brightness and contrast of one picture.
+    /// Light and colour of one picture.
     pub(crate) struct Light {
         shift: f32,
         contrast: f32,
+        saturation: f32,
+        hue: f32,
     }
 }
 
@@ -37,6 +40,7 @@ geometry! {
         height: i32,
         width: i32,
         padding: i32,
+        nearest: i32,
         align_corners: i32,
     }
 }
@@ -51,11 +55,25 @@ geometry! {
         normalizes: i32,
         mean: [f32; 3],
         std: [f32; 3],
+        boxes: i32,
+        erased: [Rect; 8],
+        key: [u32; 2],
+        counter: [u32; 4],
+    }
+}
+
+geometry! {
+    /// A window of the result.
+    pub(crate) struct Rect {
+        top: i32,
+        left: i32,
+        height: i32,
+        width: i32,
     }
 }
 
 impl Resample {
-    const NONE: Resample = Resample { height: 0, width: 0, padding: 0, align_corners: 0 };
+    const NONE: Resample = Resample { height: 0, width: 0, padding: 0, nearest: 0, align_corners: 0 };
 
     fn new(pass: &Pass) -> Resample {
         let padding = match pass.padding {
@@ -64,7 +82,16 @@ impl Resample {
             Padding::Reflection => 2,
         };
         let (height, width) = (pass.height as i32, pass.width as i32);
-        Resample { height, width, padding, align_corners: i32::from(pass.align_corners) }
+        let nearest = i32::from(pass.interpolation == Interpolation::Nearest);
+        Resample { height, width, padding, nearest, align_corners: i32::from(pass.align_corners) }
+    }
+}
+
+impl Rect {
+    const NONE: Rect = Rect { top: 0, left: 0, height: 0, width: 0 };
+
+    fn new(w: &Window) -> Rect {
+        Rect { top: w.top as i32, left: w.left as i32, height: w.height as i32, width: w.width as i32 }
     }
 }
 
@@ -102,17 +129,24 @@ pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan
     if bytes.numel().max(out.numel()) > i32::MAX as usize * 3 {
         return Err(Error::shape("augment", format!("{} is too large for a GPU's kernels", bytes.shape())));
     }
+    let n = bytes.shape()[0];
     let (mut samples, mut size) = (Vec::new(), (h, w));
     for pass in &a.passes {
         samples.extend(pass.samples.iter().map(|part| Sample::new(part, size)));
         size = (pass.height, pass.width);
     }
+    let light = |i: usize| {
+        let l = a.lights.get(i).unwrap_or(&super::Light::NEUTRAL);
+        let hue = a.hues.get(i).copied().unwrap_or(0.0);
+        Light { shift: logit(l.brightness), contrast: l.contrast, saturation: l.saturation, hue }
+    };
     let lights: Vec<Light> =
-        a.lights.iter().map(|l| Light { shift: logit(l.brightness), contrast: l.contrast }).collect();
+        if a.lights.is_empty() && a.hues.is_empty() { Vec::new() } else { (0..n).map(light).collect() };
     let (samples, light_table) = (upload(gpu, &samples)?, upload(gpu, &lights)?);
+    let (seed, epoch, item) = a.erase.noise;
+    let (key, counter) = Rng::at(seed, Purpose::Erase, epoch, item).address();
     let pass = |i: usize| a.passes.get(i).map_or(Resample::NONE, Resample::new);
     let normalize = a.normalize.unwrap_or(super::Statistics { mean: [0.0; 3], std: [1.0; 3] });
-    let n = bytes.shape()[0];
     let all = Augment {
         n: n as i32,
         h: h as i32,
@@ -121,6 +155,10 @@ pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan
         normalizes: i32::from(a.normalize.is_some()),
         mean: normalize.mean,
         std: normalize.std,
+        boxes: a.erase.boxes.len() as i32,
+        erased: std::array::from_fn(|i| a.erase.boxes.get(i).map_or(Rect::NONE, Rect::new)),
+        key,
+        counter,
     };
     let lights_at = if lights.is_empty() { Address::NULL } else { light_table.address() };
     let launch = Launch::over(out.numel() / 3);

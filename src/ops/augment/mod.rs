@@ -8,11 +8,16 @@
 //!     x = x[crop]                                            an integer window
 //!     x = area average to `shrink`                           when the pass makes the picture much smaller
 //!     y[i, j] = bilinear x at warp(theta * (u_j, v_i, 1))     u, v: output positions in -1..1
-//! x = sigmoid((logit(x) + logit(brightness)) * contrast)
+//! l = (logit(x) + logit(brightness)) * contrast
+//! l = l * saturation + (1 - saturation) * (0.2989 l[R] + 0.5870 l[G] + 0.1140 l[B])
+//! x = sigmoid(l)
+//! x = rgb(hsv(x) with the hue moved)
 //! out = (x - mean) / std
+//! out[boxes] = normal noise                               the same boxes in all pictures of a batch
 //! ```
 //!
-//! That is fastai's chain `IntToFloatTensor`, affine group, `RandomResizedCropGPU`, lighting group, `Normalize`; every random
+//! That is fastai's chain `IntToFloatTensor`, affine group, `RandomResizedCropGPU`, lighting group, `Hue`, `Normalize`,
+//! `RandomErasing`; every random
 //! draw comes in as an input; who draws is decided further up. A picture goes through all
 //! steps before the next one starts, so what is between the steps stays in the cache and no batch of floats at the input's
 //! size is ever made.
@@ -22,14 +27,15 @@
 mod cpu;
 pub(crate) mod cuda;
 
-pub use cpu::{logit, relight};
+pub use cpu::{logit, relight, shift_hue};
 
 use crate::device::Device;
 use crate::tensor::{Tensor, for_float};
 use crate::{DType, Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 /// How pixels outside the picture are made up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
     /// Mirror at the border.
     #[default]
@@ -38,6 +44,16 @@ pub enum Padding {
     Border,
     /// Black.
     Zeros,
+}
+
+/// How a number between pixels is made up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interpolation {
+    /// From the four pixels around, by distance.
+    #[default]
+    Bilinear,
+    /// The nearest pixel's; half-way, the even one's.
+    Nearest,
 }
 
 /// An integer window of a picture.
@@ -81,20 +97,41 @@ pub struct Pass {
     pub width: usize,
     /// Beyond the border.
     pub padding: Padding,
+    /// Between pixels.
+    pub interpolation: Interpolation,
     /// -1 and 1 are the centres of the outermost pixels (true, what fastai's transforms use) or the picture's edges.
     pub align_corners: bool,
     /// One for each picture.
     pub samples: Vec<Sample>,
 }
 
-/// Brightness and contrast of one picture, in logit space.
+/// Brightness, contrast and saturation of one picture, in logit space.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Light {
     /// 0.5 changes nothing.
     pub brightness: f32,
     /// 1 changes nothing.
     pub contrast: f32,
+    /// 1 changes nothing, 0 leaves greys.
+    pub saturation: f32,
 }
+
+impl Light {
+    /// Changes nothing.
+    pub const NEUTRAL: Light = Light { brightness: 0.5, contrast: 1.0, saturation: 1.0 };
+}
+
+/// Boxes that are filled with noise, in every picture of a batch alike: fastai's `RandomErasing`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Erase {
+    /// Windows of the finished pictures; later ones cover earlier ones.
+    pub boxes: Vec<Window>,
+    /// The noise's address: seed, epoch, item.
+    pub noise: (u64, u64, u64),
+}
+
+/// The most boxes of an [`Erase`].
+pub const MOST_BOXES: usize = 8;
 
 /// Mean and standard deviation per channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,8 +152,12 @@ pub struct Augment {
     pub passes: Vec<Pass>,
     /// One for each picture, or empty for none.
     pub lights: Vec<Light>,
+    /// Added to each picture's hue, which goes round from 0 to 1; one for each picture, or empty for none.
+    pub hues: Vec<f32>,
     /// Normalisation at the end.
     pub normalize: Option<Statistics>,
+    /// Noise at the end.
+    pub erase: Erase,
 }
 
 /// `bytes` (u8 `[N, H, W, 3]`) to a float batch `[N, h, w, 3]`, where `h` and `w` are those of the last pass.
@@ -149,6 +190,14 @@ pub fn augment(bytes: &Tensor, a: &Augment, dtype: DType) -> Result<Tensor> {
     }
     if !a.lights.is_empty() && a.lights.len() != n {
         return Err(Error::shape("augment", format!("{} lights for {n} pictures", a.lights.len())));
+    }
+    if !a.hues.is_empty() && a.hues.len() != n {
+        return Err(Error::shape("augment", format!("{} hues for {n} pictures", a.hues.len())));
+    }
+    let inside = |b: &Window| b.top + b.height <= height && b.left + b.width <= width;
+    if a.erase.boxes.len() > MOST_BOXES || !a.erase.boxes.iter().all(inside) {
+        let message = format!("{:?} are not at most {MOST_BOXES} boxes inside {height}x{width}", a.erase.boxes);
+        return Err(Error::shape("augment", message));
     }
     bytes.device().computes_in("augment", dtype)?;
     let mut out = Tensor::uninit([n, height, width, 3], dtype, bytes.device())?;

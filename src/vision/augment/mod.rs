@@ -5,12 +5,15 @@
 //!
 //! | what | drawn from | with probability |
 //! |---|---|---|
-//! | flip left-right | yes | 0.5 |
+//! | flip left-right, or one of the square's 8 symmetries with [`AugTransforms::flip_vert`] | yes | 0.5 |
 //! | rotate | -10 to 10 degrees | 0.75 |
 //! | zoom, around a random centre | 1 to 1.1 | 0.75 |
 //! | perspective warp, two axes | -0.2 to 0.2 each | 0.75 each |
 //! | crop and resize to `size` | `min_scale` to 1 of the area, when `min_scale` isn't 1 | 1 |
 //! | brightness, then contrast | 0.4 to 0.6; 0.8 to 1.25 | 0.75 each |
+//! | saturation, if asked for | as contrast, from its own amount | 0.75 |
+//! | hue, if asked for | 0.9 to 1.11 of a turn for 0.1 | 0.75 |
+//! | boxes of noise, if asked for: [`AugTransforms::random_erasing`] | up to 0.3 of the area | 0.5, for a batch |
 //!
 //! Validation pictures are resized to `size` and nothing else.
 //!
@@ -23,9 +26,16 @@
 //! assert_eq!(tfms.stages((460, 460)).last().unwrap().height, 224);
 //! ```
 
+mod matrices;
+mod stages;
+
+pub use matrices::{dihedral, theta, warp_coefficients, zoom_of};
+
 use super::crop::{Crop, choose_crop, valid_crop};
-use crate::data::{BatchDraws, BatchTransforms, IntToFloat, Stage, Subset};
-use crate::ops::augment::{Augment, Light, Pass, Sample, Statistics, augment, preshrink, source_position};
+use crate::data::{BatchDraws, BatchTransforms, Stage, Subset};
+use crate::ops::augment::{
+    Augment, Erase, Interpolation, Light, MOST_BOXES, Padding, Pass, Sample, Statistics, Window, augment, preshrink,
+};
 use crate::rng::{Purpose, Rng};
 use crate::{DType, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -40,6 +50,7 @@ pub fn aug_transforms() -> AugTransforms {
 #[serde(default, deny_unknown_fields)]
 pub struct AugTransforms {
     do_flip: bool,
+    flip_vert: bool,
     max_rotate: f64,
     min_zoom: f64,
     max_zoom: f64,
@@ -50,13 +61,43 @@ pub struct AugTransforms {
     size: Option<(usize, usize)>,
     min_scale: f64,
     batch_crop: bool,
+    max_saturation: f64,
+    max_hue: f64,
+    erasing: Option<RandomErasing>,
+    interpolation: Interpolation,
+    pad_mode: Padding,
+    align_corners: bool,
+    batch: bool,
     normalize: Option<([f32; 3], [f32; 3])>,
+}
+
+/// Boxes of noise; see [`AugTransforms::random_erasing`]. The default is fastai's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomErasing {
+    /// How often a batch gets boxes.
+    pub p: f64,
+    /// Smallest and largest share of the area that all boxes of a picture have together.
+    pub sl: f64,
+    /// The largest.
+    pub sh: f64,
+    /// Height over width is at least this, and at most 1 over it.
+    pub min_aspect: f64,
+    /// The most boxes of a picture, up to [`MOST_BOXES`].
+    pub max_count: usize,
+}
+
+impl Default for RandomErasing {
+    fn default() -> Self {
+        RandomErasing { p: 0.5, sl: 0.0, sh: 0.3, min_aspect: 0.3, max_count: 1 }
+    }
 }
 
 impl Default for AugTransforms {
     fn default() -> Self {
         AugTransforms {
             do_flip: true,
+            flip_vert: false,
             max_rotate: 10.0,
             min_zoom: 1.0,
             max_zoom: 1.1,
@@ -67,6 +108,13 @@ impl Default for AugTransforms {
             size: None,
             min_scale: 1.0,
             batch_crop: false,
+            max_saturation: 0.0,
+            max_hue: 0.0,
+            erasing: None,
+            interpolation: Interpolation::Bilinear,
+            pad_mode: Padding::Reflection,
+            align_corners: true,
+            batch: false,
             normalize: None,
         }
     }
@@ -77,6 +125,8 @@ impl Default for AugTransforms {
 pub struct Draws {
     /// 1 mirrors left and right, 0 doesn't.
     pub flip: f64,
+    /// One of the square's symmetries, 0 to 7; see [`dihedral`]. 0 changes nothing.
+    pub dihedral: usize,
     /// Degrees.
     pub rotate: f64,
     /// Factor; above 1 enlarges.
@@ -91,12 +141,17 @@ pub struct Draws {
     pub brightness: f64,
     /// Contrast, 1 is neutral.
     pub contrast: f64,
+    /// Saturation, 1 is neutral.
+    pub saturation: f64,
+    /// Added to the hue; a whole turn is 1.
+    pub hue: f64,
 }
 
 impl Default for Draws {
     fn default() -> Self {
         Draws {
             flip: 0.0,
+            dihedral: 0,
             rotate: 0.0,
             zoom: 1.0,
             zoom_centre: (0.5, 0.5),
@@ -104,6 +159,8 @@ impl Default for Draws {
             crop: None,
             brightness: 0.5,
             contrast: 1.0,
+            saturation: 1.0,
+            hue: 0.0,
         }
     }
 }
@@ -129,6 +186,63 @@ impl AugTransforms {
     /// Mirror half of the pictures, or none.
     pub fn do_flip(mut self, on: bool) -> Self {
         self.do_flip = on;
+        self
+    }
+
+    /// Any of the square's symmetries for half of the pictures, instead of mirroring left and right alone.
+    pub fn flip_vert(mut self, on: bool) -> Self {
+        self.flip_vert = on;
+        self
+    }
+
+    /// Multiplies rotation, lighting and warp, as they are set so far, by `amount`. Zoom stays.
+    pub fn mult(mut self, amount: f64) -> Self {
+        self.max_rotate *= amount;
+        self.max_lighting *= amount;
+        self.max_warp *= amount;
+        self
+    }
+
+    /// Largest change of the colours' strength: fastai's `Saturation`.
+    pub fn saturation(mut self, amount: f64) -> Self {
+        self.max_saturation = amount;
+        self
+    }
+
+    /// Largest change of the hue: fastai's `Hue`, which draws from 1 - amount to 1 / (1 - amount) of a turn.
+    pub fn hue(mut self, amount: f64) -> Self {
+        self.max_hue = amount;
+        self
+    }
+
+    /// Boxes of normal noise after the normalisation, at the same places in all pictures of a training batch: fastai's
+    /// `RandomErasing`.
+    pub fn random_erasing(mut self, erasing: RandomErasing) -> Self {
+        self.erasing = Some(RandomErasing { max_count: erasing.max_count.clamp(1, MOST_BOXES), ..erasing });
+        self
+    }
+
+    /// What lies beyond a picture's border; mirrors it unless told otherwise.
+    pub fn pad_mode(mut self, padding: Padding) -> Self {
+        self.pad_mode = padding;
+        self
+    }
+
+    /// What lies between pixels; bilinear unless told otherwise. The crop's resizing is always bilinear.
+    pub fn mode(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+
+    /// Whether the corners of input and output are the outermost pixels' centres (fastai's default) or the picture's.
+    pub fn align_corners(mut self, on: bool) -> Self {
+        self.align_corners = on;
+        self
+    }
+
+    /// The same draws for all pictures of a batch, crop included: fastai's `batch=True`.
+    pub fn batch(mut self, on: bool) -> Self {
+        self.batch = on;
         self
     }
 
@@ -200,7 +314,10 @@ impl AugTransforms {
         let mut d = Draws::default();
         // Effective value = the draw where a coin of probability p says so, else neutral: the draw is made either way.
         let maybe = |value: f64, neutral: f64, p: f64, rng: &mut Rng| if rng.chance(p) { value } else { neutral };
-        if self.do_flip {
+        if self.do_flip && self.flip_vert {
+            let k = rng.below(8);
+            d.dihedral = if rng.chance(0.5) { k } else { 0 };
+        } else if self.do_flip {
             d.flip = maybe(1.0, 0.0, 0.5, rng);
         }
         let p = self.p_affine;
@@ -229,7 +346,36 @@ impl AugTransforms {
             let contrast = rng.range((1.0 - a).ln(), -(1.0 - a).ln()).exp();
             d.contrast = maybe(contrast, 1.0, self.p_lighting, rng);
         }
+        let around = |amount: f64, rng: &mut Rng| rng.range((1.0 - amount).ln(), -(1.0 - amount).ln()).exp();
+        if self.max_saturation != 0.0 {
+            let saturation = around(self.max_saturation, rng);
+            d.saturation = maybe(saturation, 1.0, self.p_lighting, rng);
+        }
+        if self.max_hue != 0.0 {
+            let hue = around(self.max_hue, rng);
+            d.hue = maybe(hue, 0.0, self.p_lighting, rng);
+        }
         d
+    }
+
+    /// Boxes for a batch of pictures of `h` x `w`: most often none.
+    fn draw_boxes(&self, (h, w): (usize, usize), noise: (u64, u64, u64)) -> Erase {
+        let Some(e) = &self.erasing else { return Erase::default() };
+        let mut rng = Rng::at(noise.0, Purpose::Erase, noise.1, noise.2 ^ 1 << 63); // beside the noise's own stream
+        if !rng.chance(e.p) {
+            return Erase::default();
+        }
+        let count = 1 + rng.below(e.max_count);
+        let area = (h * w) as f64 / count as f64;
+        let one = |_| {
+            let size = rng.range(e.sl, e.sh) * area;
+            let ratio = rng.range(e.min_aspect.ln(), -e.min_aspect.ln()).exp();
+            let side = |length: f64, of: usize| (length.round_ties_even() as usize).min(of);
+            let (height, width) = (side((size * ratio).sqrt(), h), side((size / ratio).sqrt(), w));
+            let (top, left) = (rng.below(h - height + 1), rng.below(w - width + 1));
+            Window { top, left, height, width }
+        };
+        Erase { boxes: (0..count).map(one).collect(), noise }
     }
 
     /// What the operation is to do with pictures of `h` x `w`, given the draws of each; `None` for validation.
@@ -250,9 +396,13 @@ impl AugTransforms {
                 Some(draws) => draws.iter().map(sample).collect(),
                 None => vec![sample(&Draws::default()); n],
             };
-            let shrink = preshrink((h, w), affine_out, zoom_of(&samples));
-            samples.iter_mut().for_each(|s| s.shrink = shrink);
-            passes.push(pass(affine_out, samples));
+            if self.interpolation == Interpolation::Bilinear {
+                let shrink = preshrink((h, w), affine_out, zoom_of(&samples));
+                samples.iter_mut().for_each(|s| s.shrink = shrink);
+            }
+            let (padding, interpolation, align_corners) = (self.pad_mode, self.interpolation, self.align_corners);
+            let (height, width) = affine_out;
+            passes.push(Pass { height, width, padding, interpolation, align_corners, samples });
         }
         if self.crops() {
             let resize = |crop: Crop| Sample {
@@ -266,71 +416,36 @@ impl AugTransforms {
                 Some(draws) => draws.iter().map(|d| resize(d.crop.unwrap_or_else(whole))).collect(),
                 None => vec![resize(whole()); n],
             };
-            passes.push(pass(out, samples));
+            let ((height, width), padding) = (out, Padding::Reflection);
+            passes.push(Pass {
+                height,
+                width,
+                padding,
+                interpolation: Interpolation::Bilinear,
+                align_corners: true,
+                samples,
+            });
         }
-        let light = |d: &Draws| Light { brightness: d.brightness as f32, contrast: d.contrast as f32 };
+        let light = |d: &Draws| Light {
+            brightness: d.brightness as f32,
+            contrast: d.contrast as f32,
+            saturation: d.saturation as f32,
+        };
         let lights = match draws {
-            Some(draws) if self.max_lighting != 0.0 => draws.iter().map(light).collect(),
+            Some(draws) if self.max_lighting != 0.0 || self.max_saturation != 0.0 => draws.iter().map(light).collect(),
             _ => Vec::new(),
         };
-        Augment { passes, lights, normalize: self.statistics() }
+        let hues = match draws {
+            Some(draws) if self.max_hue != 0.0 => draws.iter().map(|d| d.hue as f32).collect(),
+            _ => Vec::new(),
+        };
+        Augment { passes, lights, hues, normalize: self.statistics(), erase: Erase::default() }
     }
 }
 
 impl BatchTransforms for AugTransforms {
     fn stages(&self, input: (usize, usize)) -> Vec<Stage> {
-        let out = self.size.unwrap_or(input);
-        let affine_out = if self.crops() { input } else { out };
-        let stage = |description: String, (height, width)| Stage { description, height, width };
-        let size_of = |size: Option<(usize, usize)>| size.map_or("None".into(), |(h, w)| format!("({h}, {w})"));
-        let affine_size = size_of(self.size.filter(|_| !self.crops()));
-        let mut stages = vec![stage(IntToFloat::DESCRIPTION.into(), input)];
-        // The whole affine group goes by the name of its first member, the lighting group too: that is how fastai folds them.
-        let common = "'mode': 'bilinear', 'pad_mode': 'reflection'";
-        let simple = |name: &str, p: f64| {
-            format!(
-                "{name} -- {{'size': {affine_size}, {common}, 'mode_mask': 'nearest', 'align_corners': True, 'p': {p:?}}}"
-            )
-        };
-        if self.do_flip {
-            stages.push(stage(simple("Flip", 0.5), affine_out));
-        } else if self.max_warp != 0.0 {
-            let text = format!(
-                "Warp -- {{'magnitude': {:?}, 'p': 1.0, 'draw_x': None, 'draw_y': None, 'size': {affine_size}, {common}, \
-                 'batch': False, 'align_corners': True, 'mode_mask': 'nearest'}}",
-                self.max_warp
-            );
-            stages.push(stage(text, affine_out));
-        } else if self.max_rotate != 0.0 {
-            stages.push(stage(simple("Rotate", 1.0), affine_out));
-        } else if self.zooms() {
-            stages.push(stage(simple("Zoom", 1.0), affine_out));
-        }
-        if self.crops() {
-            let text = format!(
-                "RandomResizedCropGPU -- {{'size': {}, 'min_scale': {:?}, 'ratio': (1, 1), 'mode': 'bilinear', \
-                 'valid_scale': 1.0, 'max_scale': 1.0, 'p': 1.0}}",
-                size_of(Some(out)),
-                self.min_scale
-            );
-            stages.push(stage(text, out));
-        }
-        if self.max_lighting != 0.0 {
-            let text = format!(
-                "Brightness -- {{'max_lighting': {:?}, 'p': 1.0, 'draw': None, 'batch': False}}",
-                self.max_lighting
-            );
-            stages.push(stage(text, out));
-        }
-        if let Some((mean, std)) = self.normalize {
-            let tensor = |v: [f32; 3]| {
-                let rows = v.map(|x| format!("[[{x:.4}]]")).join(",\n\n         ");
-                format!("tensor([[{rows}]])")
-            };
-            let text = format!("Normalize -- {{'mean': {}, 'std': {}, 'axes': (0, 2, 3)}}", tensor(mean), tensor(std));
-            stages.push(stage(text, out));
-        }
-        stages
+        stages::of(self, input)
     }
 
     fn apply(&self, bytes: &Tensor, subset: Subset, draws: &BatchDraws<'_>, dtype: DType) -> Result<Tensor> {
@@ -343,11 +458,17 @@ impl BatchTransforms for AugTransforms {
                     self.draw(h, w, &mut rng)
                 };
                 let mut each: Vec<Draws> = draws.items.iter().map(one).collect();
+                if let (true, Some(&first)) = (self.batch, each.first()) {
+                    each.fill(first);
+                }
                 if self.batch_crop {
                     let first = each.first().and_then(|d| d.crop);
                     each.iter_mut().for_each(|d| d.crop = first);
                 }
-                self.plan((h, w), n, Some(&each))
+                let mut plan = self.plan((h, w), n, Some(&each));
+                let first = draws.items.first().map_or(0, |&i| i as u64);
+                plan.erase = self.draw_boxes(self.output_size((h, w)), (draws.seed, draws.epoch, first));
+                plan
             }
         };
         augment(bytes, &plan, dtype)
@@ -364,56 +485,4 @@ impl BatchTransforms for AugTransforms {
     fn settings(&self) -> serde_json::Value {
         serde_json::json!({ "name": "aug_transforms", "aug_transforms": self })
     }
-}
-
-fn pass((height, width): (usize, usize), samples: Vec<Sample>) -> Pass {
-    Pass { height, width, padding: Default::default(), align_corners: true, samples }
-}
-
-/// 2 / the extent of all sampling positions of a batch, x and y together. They are extreme at the picture's corners.
-pub fn zoom_of(samples: &[Sample]) -> f64 {
-    let corners = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)];
-    let positions = samples.iter().flat_map(|s| corners.map(|(x, y)| source_position(s, x, y)));
-    let (low, high) = positions
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (x, y)| (low.min(x).min(y), high.max(x).max(y)));
-    2.0 / f64::from(high - low)
-}
-
-/// Output position to input position: flip times rotation times zoom, then the correction for pictures that aren't square.
-pub fn theta(d: &Draws, h: usize, w: usize) -> [f32; 6] {
-    let (sin, cos) = d.rotate.to_radians().sin_cos();
-    let s = 1.0 / d.zoom;
-    let (tx, ty) = ((1.0 - s) * (2.0 * d.zoom_centre.0 - 1.0), (1.0 - s) * (2.0 * d.zoom_centre.1 - 1.0));
-    let mirror = 1.0 - 2.0 * d.flip;
-    let aspect = h as f64 / w as f64;
-    let row = |a: f64, b: f64| [a * s, b * s, a * tx + b * ty];
-    let [a, b, c] = row(mirror * cos, mirror * sin);
-    let [d0, e, f] = row(-sin, cos);
-    [a, b * aspect, c, d0 / aspect, e, f].map(|v| v as f32)
-}
-
-/// The eight numbers of the homography that sends the moved corners back to the picture's own.
-pub fn warp_coefficients((mx, my): (f64, f64)) -> [f32; 8] {
-    let own = [(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)];
-    // The "x" amount moves the corners' ordinates, the "y" amount their abscissae.
-    let moved = [(-1.0 - my, -1.0 - mx), (-1.0 + my, 1.0 + mx), (1.0 + my, -1.0 + mx), (1.0 - my, 1.0 - mx)];
-    let mut rows = [[0f64; 9]; 8];
-    for (i, ((ox, oy), (tx, ty))) in own.into_iter().zip(moved).enumerate() {
-        rows[2 * i] = [tx, ty, 1.0, 0.0, 0.0, 0.0, -ox * tx, -ox * ty, ox];
-        rows[2 * i + 1] = [0.0, 0.0, 0.0, tx, ty, 1.0, -oy * tx, -oy * ty, oy];
-    }
-    // Gauss and Jordan, with the largest pivot.
-    for i in 0..8 {
-        let pivot = (i..8).max_by(|&a, &b| rows[a][i].abs().total_cmp(&rows[b][i].abs())).unwrap_or(i);
-        rows.swap(i, pivot);
-        let row = rows[i].map(|v| v / rows[i][i]);
-        rows[i] = row;
-        for (j, other) in rows.iter_mut().enumerate() {
-            if j != i {
-                let factor = other[i];
-                other.iter_mut().zip(row).for_each(|(o, r)| *o -= factor * r);
-            }
-        }
-    }
-    rows.map(|row| row[8] as f32)
 }

@@ -1,0 +1,363 @@
+#!/usr/bin/env bash
+# What this machine's GPU has to show: ./run.sh [--out DIR] [STAGE...]
+#
+#   info         the machine: system, driver, GPU, what `onecycle doctor` says
+#   selftest     each primitive of the kernels by itself, and a recording of what the GPU does
+#   correctness  the kernels against the processor and against PyTorch's recordings, training to the same bits twice
+#   sanitizer    compute-sanitizer's four tools over the operations' tests
+#   bench        our operations and training steps
+#   train        the quickstart, and a ResNet-34 on photographs
+#   peer         the same steps and operations in PyTorch
+#
+# All of them without names. Each gets at most 10 minutes (LIMIT seconds), and a failure doesn't keep the next from running. DIR (default:
+# $OUT, else ./results) gets a log for each stage, results.json and table.md; stages of several calls with one DIR are put together.
+# Where there is no GPU the stages say what is missing, and the parts that run in the emulator do run. The GPU's settings are read
+# and never changed. The exit status is 1 if something failed; what is missing is no failure.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+all=(info selftest correctness sanitizer bench train peer)
+out=${OUT:-results}
+stages=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --out) out=${2:?--out needs a folder}; shift ;;
+        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+        *)
+            case " ${all[*]} " in
+                *" $1 "*) stages+=("$1") ;;
+                *) echo "there is no stage $1; there are: ${all[*]}" >&2; exit 2 ;;
+            esac ;;
+    esac
+    shift
+done
+[ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
+mkdir -p "$out/parts" || exit 2
+out=$(cd "$out" && pwd)
+limit=${LIMIT:-570}
+export ONECYCLE_FIXTURES=$here/fixtures RUST_BACKTRACE=0
+
+# ------------------------------------------------------------------------------------------------------------------ small tools
+json() { # TEXT..: as a JSON string
+    printf '%s' "$*" | awk 'BEGIN { printf "\"" }
+        NR > 1 { printf "\\n" }
+        { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); gsub(/[\001-\037]/, ""); printf "%s", $0 }
+        END { printf "\"" }'
+}
+say() { echo "$*" | tee -a "$log"; }
+limited() { # [-s SECONDS] COMMAND..: within what is left of the stage's time, or within SECONDS
+    local seconds=$((deadline - SECONDS))
+    if [ "$1" = -s ]; then
+        [ "$2" -ge $seconds ] || seconds=$2
+        shift 2
+    fi
+    if [ $seconds -lt 1 ]; then
+        say "no time is left for: ${*##*/}"
+        return 124
+    fi
+    timeout -k 10 $seconds "$@"
+}
+failed() { # WHAT..: the stage has failed, and goes on
+    outcome=failed
+    note+="${note:+; }$*"
+    say "FAILED: $*"
+}
+missing() { # WHAT..: a part of the stage can't run here
+    [ "$outcome" != passed ] || outcome=missing
+    note+="${note:+; }$*"
+    say "missing: $*"
+}
+# The program itself says whether it can use a GPU, in its own words if not.
+find_gpu() {
+    gpu='' driver='' reason=''
+    if reason=$(ONECYCLE_BENCH=ops timeout -k 10 60 "$here/bin/bench" --device cuda --tiny no-such-case 2>&1); then
+        reason=''
+        gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
+        driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+        gpu=${gpu:-unnamed GPU}
+    else
+        reason=$(printf '%s' "$reason" | tail -1)
+    fi
+}
+need_gpu() {
+    [ -n "$gpu" ] || { missing "a GPU ($reason)"; return 1; }
+}
+
+# tests NAME FILTER..: runs tests of bin/tests; a row for each. The log is kept, and what was skipped and why stands in NAME.skipped.
+tests() {
+    local name=$1 status
+    shift
+    limited "$here/bin/tests" "$@" >"$out/$name.log" 2>"$out/$name.skipped"
+    status=$?
+    echo $status >"$out/$name.status"
+    # "test a::b ... ok" in one line, or in two where the test itself wrote something between.
+    awk '/^test .* \.\.\. / { name = $2 } name != "" && /(ok|FAILED|ignored)$/ { print name, $NF; name = "" }' "$out/$name.log" >"$out/$name.tests"
+    rows_of_tests+=("$out/$name.tests")
+    local good bad
+    good=$(grep -c ' ok$' "$out/$name.tests")
+    bad=$(grep -c ' FAILED$' "$out/$name.tests")
+    say "$name: $good passed, $bad failed$([ $status = 124 ] && echo ', and then the time was over')"
+    sed -n 's/^skipped: /  skipped: /p' "$out/$name.skipped" | sort -u | cut -c1-300 | while IFS= read -r line; do say "$line"; done
+    if [ $status != 0 ]; then
+        failed "$name (status $status$([ "$bad" = 0 ] || echo ": $(awk '$2 == "FAILED" { print $1 }' "$out/$name.tests" | tr '\n' ' ')"))"
+        # What failed says why, at the end of the log.
+        sed -n '/^failures:/,$p' "$out/$name.log" | head -60
+    elif [ "$good" = 0 ]; then
+        failed "$name: no test has run"
+    fi
+}
+
+# ---------------------------------------------------------------------------------------------------------------------- the stages
+info() {
+    {
+        cat "$here/built.txt"
+        uname -srm
+        [ ! -r /etc/os-release ] || sed -n 's/^PRETTY_NAME=//p' /etc/os-release
+        echo "$(nproc) processors, $(awk '/MemTotal/ { printf "%d MB", $2 / 1024 }' /proc/meminfo)"
+        sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1
+    } | tee -a "$log"
+    if command -v nvidia-smi >/dev/null; then
+        local fields=index,name,driver_version,memory.total,pstate,clocks.sm,clocks.mem,power.limit,temperature.gpu,ecc.mode.current,mig.mode.current
+        limited nvidia-smi --query-gpu=$fields --format=csv >"$out/nvidia-smi.csv" 2>&1 || failed "nvidia-smi"
+        cat "$out/nvidia-smi.csv" | tee -a "$log"
+    else
+        missing "nvidia-smi"
+    fi
+    limited "$here/bin/onecycle" doctor --json >"$out/doctor.json" 2>"$out/doctor.err"
+    case $? in
+        0 | 1) cat "$out/doctor.json" >>"$log" ;;
+        2) missing "onecycle doctor ($(head -1 "$out/doctor.err"))" ;;
+        *) failed "onecycle doctor: $(tail -1 "$out/doctor.err")" ;;
+    esac
+    [ -n "$gpu" ] && say "GPU: $gpu, driver $driver" || missing "a GPU ($reason)"
+}
+
+selftest() {
+    [ -z "$gpu" ] || export ONECYCLE_RECORD=$out/ptx
+    tests selftest primitives::
+    unset ONECYCLE_RECORD
+    if [ -n "$gpu" ]; then
+        mkdir -p "$out/ptx"
+        say "recorded $(find "$out/ptx" -name '*.bin' | wc -l) primitives in ptx/: they go to tests/fixtures/ptx/"
+        { echo "gpu $gpu"; echo "driver $driver"; echo "date $(date -u +%Y-%m-%d)"; cat "$here/built.txt"; } >"$out/ptx/recorded.txt"
+    else
+        missing "a GPU ($reason)"
+    fi
+}
+
+correctness() {
+    if [ -n "$gpu" ]; then
+        # The emulator's part was run where the bundle was made.
+        export ONECYCLE_EMULATOR=off
+        tests operations operations::
+        tests training training::
+        tests pytorch pytorch::
+        tests networks networks::
+        tests augment augment::
+        unset ONECYCLE_EMULATOR
+        gzip -dc "$here/bin/unit-tests.gz" >"$out/unit-tests" && chmod +x "$out/unit-tests"
+        limited "$out/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
+        grep '^test result\|^skipped' "$out/driver.log" | tee -a "$log"
+        rm -f "$out/unit-tests"
+        verified
+    else
+        # The operations that touch every mechanism; all of them take minutes here and have run where the bundle was made.
+        tests emulator operations::emulator::relu operations::emulator::linear operations::emulator::rows operations::emulator::dropout \
+            operations::emulator_misuse training::emulator_and_rust augment::
+        missing "a GPU ($reason)"
+    fi
+}
+
+# What kernels/verified.json may say of this GPU. A kernel file is verified when the tests of its name have run here and passed. One
+# without such tests needs them all: a test sees to it that together they launch every kernel. A primitive is verified when the
+# emulator did in all of its cases what the GPU did.
+verified() {
+    local file=$out/verified.json first=1 name hash names each
+    "$here/bin/tests" --list 2>/dev/null | sed -n 's/: test$//p' >"$out/tests.list"
+    note_of() { # NAME HASH: an entry
+        [ $first = 1 ] || printf ','
+        first=0
+        printf '\n    %s: {"source": %s, "gpu": %s, "driver": %s, "date": "%s"}' "$(json "$1")" "$(json "$2")" "$(json "$gpu")" "$(json "$driver")" "$(date -u +%Y-%m-%d)"
+    }
+    {
+        printf '{\n  "kernels": {'
+        while read -r name hash; do
+            case $name in
+                conv2d*) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
+                optimizer_step) names=operations::emulator::optimizer ;;
+                selftest) names=primitives::gpu_does_what_the_emulator_does ;;
+                *) names=operations::emulator::$name ;;
+            esac
+            for each in $names; do
+                if grep -qx "$each" "$out/tests.list"; then
+                    grep -qsx "$each ok" "$out/operations.tests" "$out/selftest.tests" || continue 2
+                else
+                    [ "$(cat "$out/operations.status")" = 0 ] || continue 2
+                fi
+            done
+            note_of "$name" "$hash"
+        done <"$here/kernels.txt"
+        printf '\n  },\n  "primitives": {'
+        first=1
+        # Cases are called NAME or NAME.TYPE.
+        for name in $(ls "$out/ptx" 2>/dev/null | sed -n 's/\.bin$//p' | cut -d. -f1 | sort -u); do
+            for each in "$out/ptx/$name".bin "$out/ptx/$name".*.bin; do
+                [ ! -e "$each" ] || grep -qx "$(basename "$each" .bin)" "$out/ptx/agree.txt" 2>/dev/null || continue 2
+            done
+            note_of "$name" "$(cat "$here/prim.txt")"
+        done
+        printf '\n  }\n}\n'
+    } >"$file"
+    say "verified.json: $(grep -c '"source"' "$file") kernel files and primitives are right on this GPU; what is missing there isn't"
+}
+
+sanitizer() {
+    need_gpu || return
+    local tool=compute-sanitizer name each errors
+    command -v $tool >/dev/null || tool=$(ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1)
+    [ -n "$tool" ] || { missing "compute-sanitizer"; return; }
+    export ONECYCLE_EMULATOR=off
+    for name in memcheck racecheck initcheck synccheck; do
+        each=$((limit / 4))
+        limited -s $each "$tool" --tool $name --error-exitcode 9 --print-limit 20 "$here/bin/tests" operations::emulator:: operations::emulator_rungs \
+            --test-threads=1 >"$out/$name.log" 2>&1
+        case $? in
+            0) say "$name: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$name.log" | tail -1 | sed 's/=* *//')" ;;
+            124 | 137) failed "$name: not done in $each s; $(grep -c ' \.\.\. ok$\|^ok$' "$out/$name.log") tests passed before" ;;
+            *)
+                errors=$(grep 'ERROR SUMMARY\|RACECHECK SUMMARY\|rror' "$out/$name.log" | tail -1 | sed 's/=* *//')
+                failed "$name: $errors" ;;
+        esac
+    done
+    unset ONECYCLE_EMULATOR
+}
+
+bench() {
+    need_gpu || return
+    local dtype
+    rm -f "$out/bench.jsonl"
+    # Whole steps first: if time runs out, then among the single operations.
+    for dtype in 'bf16 --tensor-cores' bf16 f32; do
+        # shellcheck disable=SC2086 # two words
+        limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "step in $dtype"
+    done
+    for dtype in bf16 f32; do
+        limited -s $((limit / 3)) env ONECYCLE_BENCH=ops "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "ops in $dtype"
+    done
+}
+
+train() {
+    need_gpu || return
+    # The quickstart keeps its pictures in the user's cache folder.
+    export XDG_CACHE_HOME=$out/train/cache
+    local start=$SECONDS photos=$out/train/photos i class photo n seconds half
+    if limited "$here/bin/onecycle" quickstart --device cuda --overwrite --out "$out/train/quickstart" >"$out/train-quickstart.log" 2>&1; then
+        grep -A30 '^epoch' "$out/train-quickstart.log" | tee -a "$log"
+        say "quickstart: $((SECONDS - start)) s"
+    else
+        failed "quickstart: $(grep '^error' "$out/train-quickstart.log" | head -1)"
+    fi
+    [ -d "$here/photos" ] || { missing "photographs"; return; }
+    # A few dozen photographs, each many times: for the speed, not for what is learned.
+    for class in "$here"/photos/*/; do
+        mkdir -p "$photos/$(basename "$class")"
+        for i in $(seq 32); do
+            for photo in "$class"*.jpg; do cp "$photo" "$photos/$(basename "$class")/$i-$(basename "$photo")"; done
+        done
+    done
+    n=$(find "$photos" -name '*.jpg' | wc -l)
+    for half in '' --bf16; do
+        start=$SECONDS
+        if limited "$here/bin/onecycle" train "$photos" --device cuda $half --arch resnet34 --item-size 256 --size 224 --bs 64 --epochs 4 --lr 3e-3 \
+            --overwrite --out "$out/train/resnet34$half" >"$out/train-resnet34$half.log" 2>&1; then
+            seconds=$((SECONDS - start))
+            [ $seconds -gt 0 ] || seconds=1
+            grep -A10 '^epoch' "$out/train-resnet34$half.log" | tee -a "$log"
+            say "ResNet-34 ${half:-(f32)}, 224 pixels: 4 epochs over $n pictures in $seconds s, $((4 * n / seconds)) img/s with reading, validation and saving"
+        else
+            failed "train $half: $(grep '^error' "$out/train-resnet34$half.log" | head -1)"
+        fi
+    done
+    rm -rf "$photos"
+}
+
+peer() {
+    local python=${PYTHON:-python3} options=(--json "$out/peer.jsonl") dtype
+    "$python" -c 'import torch, torchvision' 2>/dev/null || { missing "PyTorch with torchvision for $python"; return; }
+    rm -f "$out/peer.jsonl"
+    if [ -z "$gpu" ]; then
+        limited "$python" "$here/peers/torch_gpu.py" --device cpu --tiny "${options[@]}" 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "torch_gpu.py on the processor"
+        missing "a GPU ($reason)"
+        return
+    fi
+    for dtype in bf16 f32; do
+        limited "$python" "$here/peers/torch_gpu.py" --dtype $dtype --seconds $((limit / 2)) "${options[@]}" 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "torch_gpu.py in $dtype"
+    done
+}
+
+# ------------------------------------------------------------------------------------------------------------------ what comes out
+# Ours beside theirs, by name, type and batch: one line for each of our rows, with PyTorch's fastest way.
+side_by_side() {
+    [ -s "$out/bench.jsonl" ] && [ -s "$out/peer.jsonl" ] || return
+    printf '\n## Ours beside PyTorch\n\nMicroseconds; PyTorch in its fastest way. A ratio under 1 means that ours is faster.\n\n'
+    printf '| case | type | ours | us | PyTorch | us | ratio |\n|---|---|---|---|---|---|---|\n'
+    awk 'function text(key,  m) { return match($0, "\"" key "\": *\"[^\"]*\"") ? gensub_(substr($0, RSTART, RLENGTH)) : "" }
+        function gensub_(s) { sub(/^"[^"]*": *"/, "", s); sub(/"$/, "", s); return s }
+        function number(key,  s) { if (!match($0, "\"" key "\": *[0-9.]+")) return 0; s = substr($0, RSTART, RLENGTH); sub(/^"[^"]*": */, "", s); return s + 0 }
+        { id = text("bench") "|" text("dtype"); us = number("us") }
+        FNR == NR { if (us > 0 && (!(id in theirs) || us < theirs[id])) { theirs[id] = us; way[id] = text("mode") } next }
+        id in theirs { printf "| %s | %s | %s | %.1f | %s | %.1f | %.2f |\n", text("bench"), text("dtype"), text("mode"), us, way[id], theirs[id], us / theirs[id] }
+    ' "$out/peer.jsonl" "$out/bench.jsonl"
+}
+array() { # FILE: its lines, one JSON object each, as an array
+    if [ -s "$1" ]; then printf '[\n'; sed '$!s/$/,/' "$1"; printf ']'; else printf '[]'; fi
+}
+write_results() {
+    local stage first=1
+    {
+        printf '{"gpu": %s, "driver": %s, "why_no_gpu": %s,\n "machine": %s,\n "built": %s,\n "stages": [' \
+            "$(json "$gpu")" "$(json "$driver")" "$(json "$reason")" "$(json "$(uname -srm), $(nproc) processors")" "$(json "$(cat "$here/built.txt")")"
+        for stage in "${all[@]}"; do
+            [ -f "$out/parts/$stage.json" ] || continue
+            [ $first = 1 ] && printf '\n' || printf ',\n'
+            first=0
+            cat "$out/parts/$stage.json"
+        done
+        printf '],\n "bench": %s,\n "peer": %s}\n' "$(array "$out/bench.jsonl")" "$(array "$out/peer.jsonl")"
+    } >"$out/results.json"
+    {
+        printf '# %s\n\nDriver %s; %s, %s processors. %s\n\n' "${gpu:-No GPU}" "${driver:--}" "$(uname -srm)" "$(nproc)" "$(head -1 "$here/built.txt")"
+        printf '| stage | outcome | seconds | |\n|---|---|---|---|\n'
+        for stage in "${all[@]}"; do cat "$out/parts/$stage.line" 2>/dev/null; done
+        side_by_side
+        for stage in "${all[@]}"; do
+            [ -f "$out/$stage.txt" ] && printf '\n## %s\n\n```text\n%s\n```\n' "$stage" "$(cat "$out/$stage.txt")"
+        done
+    } >"$out/table.md"
+}
+
+find_gpu
+[ -z "$gpu" ] || export ONECYCLE_TEST_GPU=required
+status=0
+for stage in "${stages[@]}"; do
+    log=$out/$stage.txt outcome=passed note='' deadline=$((SECONDS + limit)) start=$SECONDS rows_of_tests=()
+    : >"$log"
+    echo "== $stage"
+    "$stage"
+    seconds=$((SECONDS - start))
+    echo "== $stage: $outcome, $seconds s"
+    [ "$outcome" != failed ] || status=1
+    {
+        printf '  {"stage": "%s", "outcome": "%s", "seconds": %d, "note": %s, "tests": [' "$stage" "$outcome" $seconds "$(json "$note")"
+        cat "${rows_of_tests[@]}" /dev/null | awk '{ printf "%s{\"name\": \"%s\", \"outcome\": \"%s\"}", (NR > 1 ? ", " : ""), $1, $2 }'
+        printf ']}'
+    } >"$out/parts/$stage.json"
+    printf '| %s | %s | %d | %s |\n' "$stage" "$outcome" $seconds "$(printf '%s' "$note" | tr '|\n' '/ ' | cut -c1-300)" >"$out/parts/$stage.line"
+    write_results
+done
+sed -n '/^| stage/,/^$/p' "$out/table.md"
+echo "results: $out/results.json, $out/table.md"
+exit $status
