@@ -5,10 +5,9 @@
 //! An [`ItemTransform`] works on one picture in a worker thread; its random numbers come from the generator handed in, so
 //! the run can be repeated with any number of threads. A [`Splitter`] sees the sorted list of items.
 
-use onecycle::data::{ItemTransform, Picture, Splits, Splitter, Subset};
+use onecycle::data::{Item, ItemTransform, Picture, Splits, Splitter, Subset};
 use onecycle::prelude::*;
 use onecycle::rng::Rng;
-use std::path::PathBuf;
 
 /// Paints a grey square over a random place of half of the training pictures (DeVries and Taylor: *Cutout*, 2017).
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl ItemTransform for Cutout {
 struct EveryNth(usize);
 
 impl Splitter for EveryNth {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
         if self.0 < 2 {
             return Err(Error::new(ErrorKind::Argument, "must be at least 2").on("EveryNth"));
         }

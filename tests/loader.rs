@@ -63,7 +63,7 @@ fn collect(batches: Batches) -> Vec<Batch> {
     batches.map(|b| b.unwrap()).collect()
 }
 
-type Seen = Vec<(Vec<u8>, Vec<i64>, Vec<usize>, Vec<PathBuf>)>;
+type Seen = Vec<(Vec<u8>, Targets, Vec<usize>, Vec<PathBuf>)>;
 
 fn seen(batches: Batches) -> Seen {
     collect(batches).into_iter().map(|b| (b.bytes.to_vec(), b.targets, b.indices, b.paths)).collect()
@@ -102,7 +102,7 @@ fn training_is_a_permutation_without_its_tail_and_validation_is_all_in_order() {
     assert_eq!(batches.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>(), valid);
     for batch in &batches {
         assert_eq!(batch.bytes.len(), batch.len() * batch.height * batch.width * 3);
-        for ((path, target), index) in batch.paths.iter().zip(&batch.targets).zip(&batch.indices) {
+        for ((path, target), index) in batch.paths.iter().zip(batch.targets.categories().unwrap()).zip(&batch.indices) {
             assert_eq!(path, dls.valid.path(*index));
             assert_eq!(dls.vocab()[*target as usize], parent_label(path).unwrap());
         }
@@ -300,7 +300,7 @@ fn other_files_through_the_validation_pipeline() {
     let (a, b) = (seen(again.epoch(0)), seen(dls.valid.epoch(0)));
     assert!(a.iter().zip(&b).all(|(a, b)| (&a.0, &a.1, &a.3) == (&b.0, &b.1, &b.3)) && a.len() == b.len());
     let blind = dls.test_loader::<&str>(files.clone(), None).unwrap();
-    assert!(collect(blind.epoch(0)).iter().all(|b| b.targets.iter().all(|&t| t == -1)));
+    assert!(collect(blind.epoch(0)).iter().all(|b| b.targets == Targets::unknown(b.len())));
     let e = dls.test_loader(files.clone(), Some(&["cat", "owl"])).err().unwrap();
     assert!(e.message() == "Label 'owl' was not included in the training dataset" && e.item().is_some(), "{e}");
     assert!(dls.test_loader(files[..2].to_vec(), Some(&["cat"; 3])).is_err());

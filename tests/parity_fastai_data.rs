@@ -24,7 +24,7 @@ fn parity_random_splitter() {
     let Some(recorded) = json("data/random_splitter.json") else { return };
     for case in recorded["cases"].as_array().unwrap() {
         let n = whole(&case["n"]);
-        let items: Vec<PathBuf> = (0..n).map(|i| i.to_string().into()).collect();
+        let items: Vec<Item> = (0..n).map(|i| i.to_string().into()).collect();
         let seed = case["seed"].as_u64().or(case["seed"].as_i64().map(|s| s as u64)).unwrap();
         let splits = RandomSplitter::new(case["valid_pct"].as_f64().unwrap(), seed).split(&items).unwrap();
         assert_eq!(splits.valid.len(), whole(&case["n_valid"]), "n={n} seed={seed}");
@@ -53,9 +53,9 @@ fn parity_vocabulary_and_regex_labels() {
             rule = rule.add_na();
         }
         if case["sort"] == false {
-            rule = rule.unsorted();
+            rule = rule.sort(false);
         }
-        assert_eq!(rule.learn(strings(&case["labels"])).names(), strings(&case["vocab"]));
+        assert_eq!(rule.learn_names(strings(&case["labels"])).names(), strings(&case["vocab"]));
     }
     for case in recorded["regex"].as_array().unwrap() {
         let labeller = RegexLabeller::new(case["pattern"].as_str().unwrap()).unwrap();

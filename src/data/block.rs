@@ -21,13 +21,32 @@
 //! The layer knows no picture format: an input block hands in something that opens a path ([`OpenPicture`]), and `vision`
 //! has the one that decodes files. Nothing is checked while the block is being described; [`DataBlock::datasets`],
 //! [`DataBlock::summary`] and [`DataBlock::dataloaders`] say what is missing.
+//!
+//! Items are found in a folder, or are the rows of a [`Table`]. This is a data set of several labels a picture:
+//!
+//! ```no_run
+//! # fn main() -> onecycle::Result<()> {
+//! use onecycle::data::*;
+//! use onecycle::vision::{ImageBlock, Resize};
+//! let table = Table::read_csv("pascal/train.csv")?; // fname, labels, is_valid
+//! let dls = DataBlock::new((ImageBlock, MultiCategoryBlock))
+//!     .get_x(ColReader::new("fname").folder("pascal/train"))
+//!     .get_y(ColReader::new("labels").label_delim(" "))
+//!     .splitter(ColSplitter::default())
+//!     .item_tfms(Resize::new(128))
+//!     .dataloaders(&table)?;
+//! # Ok(())
+//! # }
+//! ```
 
 use super::cache::Cache;
-use super::category::{Categorize, CategoryBlock};
+use super::item::Item;
 use super::items;
-use super::label::Labeller;
+use super::label::{Getter, IntoGetters};
 use super::loader::{DataLoaders, LoaderOptions};
 use super::split::{RandomSplitter, Splitter};
+use super::table::Table;
+use super::target::TargetBlock;
 use super::transform::{BatchTransforms, IntToFloat, IntoItemTransforms, ItemTransform, arrange};
 use super::{Datasets, Picture};
 use crate::{Error, ErrorKind, Result};
@@ -52,21 +71,50 @@ pub trait InputBlock {
     fn opener(self) -> Arc<dyn OpenPicture>;
 }
 
-/// A block for the target of a sample: something that turns labels into class numbers.
-pub trait TargetBlock {
-    /// How this block numbers labels.
-    fn categorize(self) -> Categorize;
+/// Where items come from: a folder by its path, in which `get_items` finds them; a list of [`Files`]; or a [`Table`], whose
+/// rows they are.
+pub trait Source {
+    /// The items; `get_items` is the `DataBlock`'s.
+    ///
+    /// # Errors
+    /// As `get_items`.
+    fn items(&self, get_items: &dyn Fn(&Path) -> Result<Vec<PathBuf>>) -> Result<Vec<Item>>;
+
+    /// What `summary` and errors call it.
+    fn shown(&self) -> String;
 }
 
-impl TargetBlock for CategoryBlock {
-    fn categorize(self) -> Categorize {
-        Categorize::default()
+impl<P: AsRef<Path>> Source for P {
+    fn items(&self, get_items: &dyn Fn(&Path) -> Result<Vec<PathBuf>>) -> Result<Vec<Item>> {
+        Ok(get_items(self.as_ref())?.into_iter().map(Item::Path).collect())
+    }
+
+    fn shown(&self) -> String {
+        self.as_ref().display().to_string()
     }
 }
 
-impl TargetBlock for Categorize {
-    fn categorize(self) -> Categorize {
-        self
+impl Source for &Table {
+    fn items(&self, _: &dyn Fn(&Path) -> Result<Vec<PathBuf>>) -> Result<Vec<Item>> {
+        Ok(Table::items(self))
+    }
+
+    fn shown(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+/// Files as the source of a data set, in the order given: `dblock.dataloaders(Files(paths))`.
+#[derive(Clone, Debug)]
+pub struct Files(pub Vec<PathBuf>);
+
+impl Source for Files {
+    fn items(&self, _: &dyn Fn(&Path) -> Result<Vec<PathBuf>>) -> Result<Vec<Item>> {
+        Ok(self.0.iter().cloned().map(Item::Path).collect())
+    }
+
+    fn shown(&self) -> String {
+        format!("a list of {} files", self.0.len())
     }
 }
 
@@ -76,9 +124,10 @@ type GetItems = Arc<dyn Fn(&Path) -> Result<Vec<PathBuf>> + Send + Sync>;
 #[derive(Clone)]
 pub struct DataBlock {
     pub(super) opener: Arc<dyn OpenPicture>,
-    pub(super) categorize: Categorize,
+    pub(super) target: Arc<dyn TargetBlock>,
     get_items: GetItems,
-    pub(super) labeller: Option<Arc<dyn Labeller>>,
+    get_x: Vec<Arc<dyn Getter>>,
+    get_y: Vec<Arc<dyn Getter>>,
     splitter: Arc<dyn Splitter>,
     pub(super) item_tfms: Vec<Arc<dyn ItemTransform>>,
     pub(super) batch_tfms: Arc<dyn BatchTransforms>,
@@ -88,12 +137,13 @@ pub struct DataBlock {
 impl DataBlock {
     /// A block for the input and a block for the target. As in fastai the split is a random 20 % without seed until
     /// [`DataBlock::splitter`] says otherwise; items are the folder's pictures.
-    pub fn new<I: InputBlock, T: TargetBlock>((input, target): (I, T)) -> DataBlock {
+    pub fn new<I: InputBlock, T: TargetBlock + 'static>((input, target): (I, T)) -> DataBlock {
         DataBlock {
             opener: input.opener(),
-            categorize: target.categorize(),
+            target: Arc::new(target),
             get_items: Arc::new(items::get_image_files),
-            labeller: None,
+            get_x: Vec::new(),
+            get_y: Vec::new(),
             splitter: Arc::new(RandomSplitter::new(0.2, None)),
             item_tfms: Vec::new(),
             batch_tfms: Arc::new(IntToFloat),
@@ -107,9 +157,15 @@ impl DataBlock {
         self
     }
 
-    /// How to get an item's label from its path.
-    pub fn get_y(mut self, labeller: impl Labeller + 'static) -> DataBlock {
-        self.labeller = Some(Arc::new(labeller));
+    /// How to get from an item to its picture's path. Items that are paths are it; rows of a table need this.
+    pub fn get_x(mut self, getters: impl IntoGetters) -> DataBlock {
+        self.get_x = getters.into_getters();
+        self
+    }
+
+    /// How to get an item's label.
+    pub fn get_y(mut self, getters: impl IntoGetters) -> DataBlock {
+        self.get_y = getters.into_getters();
         self
     }
 
@@ -169,33 +225,62 @@ impl DataBlock {
         self
     }
 
-    /// Finds, splits and labels the items under `source`.
+    /// Finds, splits and labels the items of `source`.
     ///
     /// # Errors
-    /// There are no items, one has no label, there are fewer than two classes, or a validation label has no training
-    /// item.
-    pub fn datasets(&self, source: impl AsRef<Path>) -> Result<Datasets> {
-        let source = source.as_ref();
-        let items = (self.get_items)(source)?;
+    /// There are no items, one has no label, there are fewer than two classes, a validation label has no training
+    /// item, or there are more getters than blocks.
+    pub fn datasets(&self, source: impl Source) -> Result<Datasets> {
+        self.datasets_of(&source)
+    }
+
+    pub(super) fn datasets_of(&self, source: &dyn Source) -> Result<Datasets> {
+        let items = source.items(&*self.get_items)?;
+        let shown = source.shown();
         if items.is_empty() {
             return Err(Error::new(ErrorKind::Data, "no items found")
-                .on(source.display())
+                .on(shown)
                 .remedy("check the path and the get_items function"));
         }
-        let labeller = self.labeller.as_deref().ok_or_else(|| {
+        one_each("get_x", &self.get_x, "input")?;
+        one_each("get_y", &self.get_y, "target")?;
+        let label = self.labels().ok_or_else(|| {
             Error::new(ErrorKind::Data, "the DataBlock has no labels")
                 .on("get_y")
                 .remedy("add .get_y(parent_label), or another labeller")
         })?;
         let splits = self.splitter.split(&items)?;
-        Datasets::new(self, source, items, splits, labeller)
+        Datasets::new(self, shown, items, splits, label)
     }
 
     /// Datasets and the loaders over them.
     ///
     /// # Errors
     /// As [`DataBlock::datasets`]; also when the training set is smaller than one batch.
-    pub fn dataloaders(&self, source: impl AsRef<Path>) -> Result<DataLoaders> {
+    pub fn dataloaders(&self, source: impl Source) -> Result<DataLoaders> {
         DataLoaders::new(self.datasets(source)?, self.options.clone())
+    }
+
+    /// Finds pictures, if items are not paths.
+    pub(super) fn paths(&self) -> Option<&dyn Getter> {
+        self.get_x.first().map(AsRef::as_ref)
+    }
+
+    /// Finds labels.
+    pub(super) fn labels(&self) -> Option<&dyn Getter> {
+        self.get_y.first().map(AsRef::as_ref)
+    }
+}
+
+/// fastai's complaint about getters that have no block.
+fn one_each(what: &str, getters: &[Arc<dyn Getter>], block: &str) -> Result<()> {
+    match getters.len() {
+        0 | 1 => Ok(()),
+        n => Err(Error::new(
+            ErrorKind::Argument,
+            format!("{what} contains {n} functions, but must contain 1 (one for each {block})"),
+        )
+        .on(what)
+        .remedy("give one getter; getter(|item| ..) makes one of several steps")),
     }
 }

@@ -1,8 +1,12 @@
-//! From an item's path to its label.
+//! From an item to its label, and from an item to its picture.
 //!
-//! A [`Labeller`] is anything that turns a path into a class name. Three come with the crate: [`RegexLabeller`] (the
-//! article's: the class is part of the file name), [`parent_label`] (the class is the folder), and any closure.
-//! [`using_attr`] applies a labeller to a part of the path instead of the whole.
+//! A [`Getter`] turns an item into a [`Value`]. Most items are paths and most values class names, so most getters are
+//! [`Labeller`]s, which turn a path into a text. Three come with the crate: [`RegexLabeller`] (the article's: the class is part
+//! of the file name), [`parent_label`] (the class is the folder), and any closure. [`using_attr`] applies a labeller to a part
+//! of the path instead of the whole.
+//!
+//! Rows of a table are read by [`ColReader`](super::ColReader) and its neighbours. Any other function, from an [`Item`] to
+//! whatever is a [`Value`] (several labels, numbers, a path), is wrapped by [`getter`](super::getter()).
 //!
 //! ```
 //! # fn main() -> onecycle::Result<()> {
@@ -16,10 +20,65 @@
 //! # }
 //! ```
 
+use super::item::{Item, Value};
 use super::python;
 use crate::{Error, ErrorKind, Result};
 use regex::Regex;
 use std::path::{MAIN_SEPARATOR, Path};
+use std::sync::Arc;
+
+/// Turns an item into a value: where its picture is, or what its label is.
+pub trait Getter: Send + Sync {
+    /// The name under which `DataBlock::summary` shows it.
+    fn name(&self) -> String;
+
+    /// The value of `item`.
+    ///
+    /// # Errors
+    /// The item has none; the error names the item.
+    fn get(&self, item: &Item) -> Result<Value>;
+}
+
+/// A labeller reads items that are paths.
+impl<L: Labeller> Getter for L {
+    fn name(&self) -> String {
+        Labeller::name(self)
+    }
+
+    fn get(&self, item: &Item) -> Result<Value> {
+        Ok(self.label(item.path()?)?.into())
+    }
+}
+
+/// One getter, or several: what `DataBlock::get_x` and `DataBlock::get_y` take. There must be one for each block.
+pub trait IntoGetters {
+    /// The getters in the order of their blocks.
+    fn into_getters(self) -> Vec<Arc<dyn Getter>>;
+}
+
+impl<G: Getter + 'static> IntoGetters for G {
+    fn into_getters(self) -> Vec<Arc<dyn Getter>> {
+        vec![Arc::new(self)]
+    }
+}
+
+impl IntoGetters for Vec<Arc<dyn Getter>> {
+    fn into_getters(self) -> Vec<Arc<dyn Getter>> {
+        self
+    }
+}
+
+impl<A: Getter + 'static, B: Getter + 'static> IntoGetters for (A, B) {
+    fn into_getters(self) -> Vec<Arc<dyn Getter>> {
+        vec![Arc::new(self.0), Arc::new(self.1)]
+    }
+}
+
+impl<A: Getter + 'static, B: Getter + 'static, C: Getter + 'static> IntoGetters for (A, B, C) {
+    fn into_getters(self) -> Vec<Arc<dyn Getter>> {
+        vec![Arc::new(self.0), Arc::new(self.1), Arc::new(self.2)]
+    }
+}
 
 /// Turns an item's path into its label.
 pub trait Labeller: Send + Sync {
@@ -36,13 +95,18 @@ pub trait Labeller: Send + Sync {
 /// Functions and closures are labellers; a function shows under its name, a closure as `<lambda>`.
 impl<F: Fn(&Path) -> Result<String> + Send + Sync> Labeller for F {
     fn name(&self) -> String {
-        let name = std::any::type_name::<F>().rsplit("::").next().unwrap_or_default();
-        if name.starts_with('{') { "<lambda>".into() } else { name.into() }
+        function_name::<F>()
     }
 
     fn label(&self, path: &Path) -> Result<String> {
         self(path)
     }
+}
+
+/// As Python's `__qualname__`, by which fastai shows a function.
+pub(super) fn function_name<F>() -> String {
+    let name = std::any::type_name::<F>().rsplit("::").next().unwrap_or_default();
+    if name.starts_with('{') { "<lambda>".into() } else { name.into() }
 }
 
 /// The name of the folder that holds the item. fastai: `parent_label`.
@@ -136,19 +200,24 @@ impl<L: Labeller> Labeller for UsingAttr<L> {
     }
 
     fn label(&self, path: &Path) -> Result<String> {
-        let part = match self.attribute.as_str() {
-            "name" => path.file_name().unwrap_or_default().to_owned(),
-            "stem" => path.file_stem().unwrap_or_default().to_owned(),
-            "suffix" => path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default().into(),
-            "parent" => path.parent().unwrap_or(Path::new("")).as_os_str().to_owned(),
-            other => {
-                return Err(Error::new(ErrorKind::Argument, format!("a path has no attribute {other:?}"))
-                    .remedy("use name, stem, suffix or parent"));
-            }
-        };
+        let part = path_attribute(path, &self.attribute)?;
         // The reader looks for the file, not for the part of its name that the inner labeller saw.
         self.labeller.label(Path::new(&part)).map_err(|e| e.rather_on(path.display()))
     }
+}
+
+/// A part of a path by the name that Python's `pathlib` gives it.
+pub(super) fn path_attribute(path: &Path, attribute: &str) -> Result<std::ffi::OsString> {
+    Ok(match attribute {
+        "name" => path.file_name().unwrap_or_default().to_owned(),
+        "stem" => path.file_stem().unwrap_or_default().to_owned(),
+        "suffix" => path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default().into(),
+        "parent" => path.parent().unwrap_or(Path::new("")).as_os_str().to_owned(),
+        other => {
+            return Err(Error::new(ErrorKind::Argument, format!("a path has no attribute {other:?}"))
+                .remedy("use name, stem, suffix or parent"));
+        }
+    })
 }
 
 #[cfg(test)]
@@ -158,10 +227,11 @@ mod tests {
     #[test]
     fn names_as_the_summary_prints_them() {
         let regex = RegexLabeller::new("(a)").unwrap();
-        assert_eq!(regex.name(), "RegexLabeller");
-        assert_eq!(using_attr(regex, "name").name(), "partial");
-        assert_eq!(parent_label.name(), "parent_label");
-        assert_eq!((|_: &Path| -> Result<String> { Ok("x".into()) }).name(), "<lambda>");
+        assert_eq!(Getter::name(&regex), "RegexLabeller");
+        assert_eq!(Getter::name(&using_attr(regex, "name")), "partial");
+        assert_eq!(Getter::name(&parent_label), "parent_label");
+        assert_eq!(Getter::name(&|_: &Path| -> Result<String> { Ok("x".into()) }), "<lambda>");
+        assert_eq!(super::super::getter(|_: &Item| Ok(1.5)).name(), "<lambda>");
     }
 
     #[test]

@@ -22,8 +22,11 @@
 use super::block::OpenPicture;
 use super::cache::{Cache, Remembering};
 use super::datasets::Datasets;
+use super::item::Value;
+use super::picture::Picture;
+use super::target::{Target, Targets};
 use super::transform::{BatchTransforms, ItemTransform, Subset, arrange};
-use super::worker::{self, Batches, Plan, SlabPool};
+use super::worker::{self, Batch, Batches, Plan, SlabPool};
 use crate::rng::{Purpose, Rng};
 use crate::{Error, ErrorKind, Result};
 use rayon::prelude::*;
@@ -80,6 +83,7 @@ impl DataLoader {
         bs: usize,
         workers: usize,
     ) -> Result<DataLoader> {
+        let targets = targets.map(Targets::Categories);
         DataLoader::over_files(pool(workers)?, opener, arrange(item_tfms), paths, targets, bs)
     }
 
@@ -88,12 +92,12 @@ impl DataLoader {
         opener: Arc<dyn OpenPicture>,
         item_tfms: Vec<Arc<dyn ItemTransform>>,
         paths: Vec<PathBuf>,
-        targets: Option<Vec<i64>>,
+        targets: Option<Targets>,
         bs: usize,
     ) -> Result<DataLoader> {
         check_bs(bs)?;
         let n = paths.len();
-        let targets = targets.unwrap_or_else(|| vec![-1; n]);
+        let targets = Arc::new(targets.unwrap_or_else(|| Targets::unknown(n)));
         if targets.len() != n {
             return Err(Error::new(ErrorKind::Argument, format!("{} labels for {n} files", targets.len()))
                 .on("targets")
@@ -173,9 +177,20 @@ impl DataLoader {
         &self.plan.items[index]
     }
 
-    /// The class number of the item at `index` in the whole list of items; -1 without label.
-    pub fn target(&self, index: usize) -> i64 {
-        self.plan.targets[index]
+    /// The targets of all items, by their index in the whole list: a class number is -1 without label.
+    pub fn targets(&self) -> &Targets {
+        &self.plan.targets
+    }
+
+    /// The first batch of the first pass. fastai: `one_batch`.
+    ///
+    /// # Errors
+    /// There is none, or a picture can't be read.
+    pub fn one_batch(&self) -> Result<Batch> {
+        self.load(0, self.order(0).into_iter().take(1).collect()).next().unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Data, "This DataLoader does not contain any batches")
+                .remedy("use smaller batches"))
+        })
     }
 
     /// Worker threads of the loader.
@@ -228,8 +243,7 @@ impl DataLoaders {
                 "add pictures".into()
             }));
         }
-        let items = Arc::new(datasets.items().to_vec());
-        let targets: Vec<i64> = (0..items.len()).map(|i| datasets.target(i)).collect();
+        let (items, targets) = (datasets.paths().clone(), datasets.targets().clone());
         // One set of slabs for both loaders: they are not iterated over at the same time.
         let slabs = Arc::<SlabPool>::default();
         let opener = Remembering::around(datasets.opener.clone(), options.cache.budget());
@@ -253,14 +267,32 @@ impl DataLoaders {
         Ok(DataLoaders { train, valid, datasets, skipped })
     }
 
-    /// The class names, by class number.
+    /// The class names, by class number; empty where targets are numbers.
     pub fn vocab(&self) -> &[String] {
         self.datasets.vocab().names()
     }
 
-    /// How many classes there are.
+    /// How many numbers a network has to say about a picture: classes, or numbers of a regression.
     pub fn c(&self) -> usize {
-        self.vocab().len()
+        self.datasets.c()
+    }
+
+    /// The first training batch. fastai: `dls.one_batch()`.
+    ///
+    /// # Errors
+    /// A picture can't be read.
+    pub fn one_batch(&self) -> Result<Batch> {
+        self.train.one_batch()
+    }
+
+    /// The training set. fastai: `dls.train_ds`.
+    pub fn train_ds(&self) -> Dataset<'_> {
+        Dataset { datasets: &self.datasets, subset: Subset::Train }
+    }
+
+    /// The validation set. fastai: `dls.valid_ds`.
+    pub fn valid_ds(&self) -> Dataset<'_> {
+        Dataset { datasets: &self.datasets, subset: Subset::Valid }
     }
 
     /// The seed of order, transforms and, unless told otherwise, a learner's weights.
@@ -298,18 +330,29 @@ impl DataLoaders {
         self.datasets.batch_tfms = transforms;
     }
 
-    /// A loader over other files with the validation behaviour of these. fastai: `dls.test_dl`.
+    /// A loader over other files with the validation behaviour of these, without labels. fastai: `dls.test_dl(items)`.
+    ///
+    /// # Errors
+    /// Threads cannot be started.
+    pub fn test_dl<P: Into<PathBuf>>(&self, files: impl IntoIterator<Item = P>) -> Result<DataLoader> {
+        self.test_loader::<&str>(files.into_iter().map(Into::into).collect(), None)
+    }
+
+    /// A loader over other files with their labels, if there are any; of these the validation behaviour. fastai:
+    /// `dls.test_dl(items, with_labels=True)`.
     ///
     /// # Errors
     /// A label is not in the vocabulary (the error names its file), or there are more or fewer labels than paths.
-    pub fn test_loader<S: AsRef<str>>(&self, paths: Vec<PathBuf>, labels: Option<&[S]>) -> Result<DataLoader> {
+    pub fn test_loader<S: Clone + Into<Value>>(&self, paths: Vec<PathBuf>, labels: Option<&[S]>) -> Result<DataLoader> {
         let targets = match labels {
             Some(labels) => {
-                let number = |(i, l): (usize, &S)| {
-                    let target = self.datasets.vocab().target(l.as_ref());
-                    target.map_err(|e| paths.get(i).map_or_else(unpaired, |p| e.rather_on(p.display())))
+                let file = |i: usize| paths.get(i).map_or_else(|| format!("label {i}"), |p| p.display().to_string());
+                let target = |(i, label): (usize, &S)| -> Result<(usize, Target)> {
+                    let target = self.datasets.encode().encode(&label.clone().into());
+                    Ok((i, target.map_err(|e| e.rather_on(file(i)))?))
                 };
-                Some(labels.iter().enumerate().map(number).collect::<Result<Vec<i64>>>()?)
+                let known = labels.iter().enumerate().map(target).collect::<Result<Vec<_>>>()?;
+                Some(Targets::collect(labels.len(), known).map_err(|(i, e)| e.on(file(i)))?)
             }
             None => None,
         };
@@ -318,8 +361,36 @@ impl DataLoaders {
     }
 }
 
-fn unpaired() -> Error {
-    Error::new(ErrorKind::Argument, "more labels than files").on("labels").remedy("give one label a file")
+/// One of the two sets: [`Datasets`] with the subset said. fastai: `dls.train_ds`, `dls.valid_ds`.
+#[derive(Clone, Copy)]
+pub struct Dataset<'a> {
+    datasets: &'a Datasets,
+    subset: Subset,
+}
+
+impl<'a> Dataset<'a> {
+    /// How many items there are.
+    pub fn len(self) -> usize {
+        self.datasets.len(self.subset)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The files of the items' pictures, in order.
+    pub fn paths(self) -> impl Iterator<Item = &'a Path> {
+        self.datasets.indices(self.subset).iter().map(|&i| self.datasets.paths()[i].as_path())
+    }
+
+    /// The decoded picture of item `i`, before any transform, and its target. fastai: `dls.train_ds[i]`.
+    ///
+    /// # Errors
+    /// `i` is out of range, or the file is no picture.
+    pub fn get(self, i: usize) -> Result<(Picture, Target)> {
+        self.datasets.get(self.subset, i)
+    }
 }
 
 fn check_bs(bs: usize) -> Result<()> {
@@ -354,7 +425,7 @@ fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
 /// when it happens twice: a network drive that stumbles once should not cost a picture.
 fn leave_out_bad(datasets: &mut Datasets, pool: &rayon::ThreadPool) -> Vec<(PathBuf, String)> {
     let indices = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
-    let (items, opener) = (datasets.items(), &datasets.opener);
+    let (items, opener) = (datasets.paths(), &datasets.opener);
     let failure = |i: usize| worker::guarded(&items[i], || opener.open(&items[i])).err();
     let mut bad: Vec<(usize, String)> = pool.install(|| {
         let twice = |i: usize| failure(i).and_then(|_| failure(i));

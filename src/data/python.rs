@@ -33,7 +33,11 @@ pub(crate) fn integers(class: &str, values: &[i64]) -> String {
     if values.len() > 20 {
         return format!("{class} of size {}", values.len());
     }
-    let texts: Vec<String> = values.iter().map(i64::to_string).collect();
+    listed(class, values.iter().map(i64::to_string).collect())
+}
+
+/// Numbers right-aligned to the widest and wrapped at 80 columns.
+fn listed(class: &str, texts: Vec<String>) -> String {
     let width = texts.iter().map(String::len).max().unwrap_or(0);
     let indent = class.len() + 1;
     let per_line = ((80 - indent.min(79)) / (width + 2)).max(1);
@@ -42,6 +46,46 @@ pub(crate) fn integers(class: &str, values: &[i64]) -> String {
         .map(|l| l.iter().map(|t| format!("{t:>width$}")).collect::<Vec<_>>().join(", "))
         .collect();
     format!("{class}([{}])", lines.join(&format!(",\n{}", " ".repeat(indent + 1))))
+}
+
+/// A tensor without dimensions, as torch prints it.
+pub(crate) fn scalar(class: &str, value: f32) -> String {
+    format!("{class}({})", numbers(&[value])[0])
+}
+
+/// A one-dimensional tensor of floats as torch prints it.
+pub(crate) fn floats(class: &str, values: &[f32]) -> String {
+    match values.len() {
+        n if n > 20 => format!("{}{} of size {n}", class[..1].to_uppercase(), &class[1..]),
+        _ => listed(class, numbers(values)),
+    }
+}
+
+/// torch's rule for floats: whole numbers with a bare point, others with four decimals, all of them with an exponent when they
+/// are very large, very small or far apart.
+fn numbers(values: &[f32]) -> Vec<String> {
+    let sizes = || values.iter().filter(|v| v.is_finite() && **v != 0.0).map(|v| f64::from(v.abs()));
+    let (most, least) = (sizes().fold(0.0, f64::max), sizes().fold(f64::INFINITY, f64::min));
+    let whole = values.iter().all(|v| !v.is_finite() || v.fract() == 0.0);
+    let exponent = most > 0.0 && (most / least > 1000.0 || most > 1e8 || (!whole && least < 1e-4));
+    let text = |v: &f32| match v {
+        v if !v.is_finite() => {
+            if v.is_nan() {
+                "nan".into()
+            } else {
+                format!("{v}")
+            }
+        }
+        v if exponent => {
+            let text = format!("{:.4e}", f64::from(*v));
+            let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+            let power: i32 = power.parse().unwrap_or(0);
+            format!("{digits}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
+        }
+        v if whole => format!("{v:.0}."),
+        v => format!("{:.4}", f64::from(*v)),
+    };
+    values.iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,18 @@
 //! picks the same positions here and there. What it cannot match is which *file* a position names, because fastai's
 //! listing is unsorted (see [`get_image_files`](super::get_image_files)).
 //!
+//! | splitter | what validates |
+//! |---|---|
+//! | [`RandomSplitter`] | a random share |
+//! | [`RandomSubsetSplitter`] | a random share; another one trains, and the rest is left out |
+//! | [`TrainTestSplitter`](super::TrainTestSplitter) | a random share, on request the same share of every class |
+//! | [`EndSplitter`] | the end of the list, or its beginning |
+//! | [`IndexSplitter`], [`MaskSplitter`] | the items with these indices, or where a mask is true |
+//! | [`GrandparentSplitter`] | what lies in certain folders |
+//! | [`FileSplitter`] | what a text file lists |
+//! | [`ColSplitter`] | the rows in which a column says so |
+//! | [`FuncSplitter`] | what a function picks |
+//!
 //! ```
 //! # fn main() -> onecycle::Result<()> {
 //! use onecycle::data::{RandomSplitter, Splitter};
@@ -16,8 +28,10 @@
 //! # }
 //! ```
 
+use super::item::{Col, Item, Row, Value};
 use crate::{Error, ErrorKind, Result};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
 /// Two lists of indices into the items. An index in neither list is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +48,7 @@ pub trait Splitter: Send + Sync {
     ///
     /// # Errors
     /// An argument of the splitter is out of range for these items.
-    fn split(&self, items: &[PathBuf]) -> Result<Splits>;
+    fn split(&self, items: &[Item]) -> Result<Splits>;
 }
 
 /// A random share for validation. fastai: `RandomSplitter(valid_pct=0.2, seed=None)`.
@@ -59,7 +73,7 @@ impl RandomSplitter {
 }
 
 impl Splitter for RandomSplitter {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
         if !(0.0..=1.0).contains(&self.valid_pct) {
             return Err(Error::new(ErrorKind::Argument, format!("{} is no share of the items", self.valid_pct))
                 .on("valid_pct")
@@ -72,7 +86,7 @@ impl Splitter for RandomSplitter {
     }
 }
 
-fn clock_seed() -> u64 {
+pub(super) fn clock_seed() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_nanos() as u64 ^ u64::from(std::process::id()) << 32
 }
@@ -122,33 +136,67 @@ impl Mt19937 {
     }
 }
 
+/// One name, or several.
+#[derive(Clone, Debug)]
+pub struct Names(Vec<String>);
+
+impl From<&str> for Names {
+    fn from(name: &str) -> Names {
+        Names(vec![name.into()])
+    }
+}
+
+impl From<&String> for Names {
+    fn from(name: &String) -> Names {
+        Names(vec![name.clone()])
+    }
+}
+
+impl<S: Into<String>> From<Vec<S>> for Names {
+    fn from(names: Vec<S>) -> Names {
+        Names(names.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<S: Into<String>, const N: usize> From<[S; N]> for Names {
+    fn from(names: [S; N]) -> Names {
+        Names(names.into_iter().map(Into::into).collect())
+    }
+}
+
 /// By the name of the grandparent folder, as in `train/pug/1.jpg`; other items are left out. fastai:
-/// `GrandparentSplitter`.
+/// `GrandparentSplitter`. Of several names, the items of the first come first.
 #[derive(Clone, Debug)]
 pub struct GrandparentSplitter {
-    train: String,
-    valid: String,
+    train: Names,
+    valid: Names,
 }
 
 impl GrandparentSplitter {
-    /// The names of the two folders; fastai's defaults are `train` and `valid`.
-    pub fn new(train: &str, valid: &str) -> GrandparentSplitter {
+    /// The names of the two folders, or lists of names; fastai's defaults are `train` and `valid`.
+    pub fn new(train: impl Into<Names>, valid: impl Into<Names>) -> GrandparentSplitter {
         GrandparentSplitter { train: train.into(), valid: valid.into() }
     }
 }
 
 impl Splitter for GrandparentSplitter {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
-        let inside = |name: &str| -> Result<Vec<usize>> {
-            let grandparent = |p: &Path| p.parent()?.parent()?.file_name().map(|n| n.to_os_string());
-            let found: Vec<usize> = (0..items.len())
-                .filter(|&i| grandparent(&items[i]).is_some_and(|n| n.to_str() == Some(name)))
-                .collect();
-            match found.is_empty() {
-                false => Ok(found),
-                true => Err(Error::new(ErrorKind::Data, format!("no item lies in a folder {name}/CLASS/"))
-                    .remedy("check the names given to GrandparentSplitter, or use RandomSplitter")),
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        let grandparent = |item: &Item| -> Result<Option<String>> {
+            let folder = item.path()?.parent().and_then(Path::parent).and_then(Path::file_name);
+            Ok(folder.map(|n| n.to_string_lossy().into_owned()))
+        };
+        let folders = items.iter().map(grandparent).collect::<Result<Vec<_>>>()?;
+        let inside = |names: &Names| -> Result<Vec<usize>> {
+            let mut all = Vec::new();
+            for name in &names.0 {
+                let before = all.len();
+                all.extend((0..items.len()).filter(|&i| folders[i].as_ref() == Some(name)));
+                if all.len() == before {
+                    return Err(Error::new(ErrorKind::Data, format!("no item lies in a folder {name}/CLASS/"))
+                        .remedy("check the names given to GrandparentSplitter, or use RandomSplitter"));
+                }
             }
+            Ok(all)
         };
         Ok(Splits { train: inside(&self.train)?, valid: inside(&self.valid)? })
     }
@@ -168,7 +216,7 @@ impl IndexSplitter {
 }
 
 impl Splitter for IndexSplitter {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
         let mut validates = vec![false; items.len()];
         for &i in &self.valid {
             *validates.get_mut(i).ok_or_else(|| {
@@ -196,7 +244,7 @@ impl EndSplitter {
 }
 
 impl Splitter for EndSplitter {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
         if !(self.valid_pct > 0.0 && self.valid_pct < 1.0) {
             return Err(Error::new(ErrorKind::Argument, "valid_pct must be between 0 and 1, both excluded")
                 .on("EndSplitter")
@@ -215,22 +263,174 @@ impl Splitter for EndSplitter {
     }
 }
 
-/// Items for which a function says so validate. fastai: `FuncSplitter`.
-pub struct FuncSplitter<F> {
-    validates: F,
+/// Two sets from a mark on each item, both in the order of the items.
+fn by_mark(marks: impl Iterator<Item = Result<bool>>) -> Result<Splits> {
+    let mut splits = Splits::default();
+    for (i, validates) in marks.enumerate() {
+        if validates? { &mut splits.valid } else { &mut splits.train }.push(i);
+    }
+    Ok(splits)
 }
 
-impl<F: Fn(&Path) -> bool + Send + Sync> FuncSplitter<F> {
-    /// `validates`: true for the items of the validation set.
-    pub fn new(validates: F) -> FuncSplitter<F> {
-        FuncSplitter { validates }
+type Picks = Box<dyn Fn(&Item) -> Result<bool> + Send + Sync>;
+
+/// Items for which a function says so validate. fastai: `FuncSplitter`.
+pub struct FuncSplitter {
+    validates: Picks,
+}
+
+impl FuncSplitter {
+    /// `validates`: true for the files of the validation set.
+    pub fn new(validates: impl Fn(&Path) -> bool + Send + Sync + 'static) -> FuncSplitter {
+        FuncSplitter { validates: Box::new(move |item| Ok(validates(item.path()?))) }
+    }
+
+    /// `validates`: true for the rows of the validation set.
+    pub fn rows(validates: impl Fn(&Row) -> Result<bool> + Send + Sync + 'static) -> FuncSplitter {
+        FuncSplitter { validates: Box::new(move |item| validates(item.row()?)) }
     }
 }
 
-impl<F: Fn(&Path) -> bool + Send + Sync> Splitter for FuncSplitter<F> {
-    fn split(&self, items: &[PathBuf]) -> Result<Splits> {
-        let (valid, train) = (0..items.len()).partition(|&i| (self.validates)(&items[i]));
-        Ok(Splits { train, valid })
+impl Splitter for FuncSplitter {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        by_mark(items.iter().map(|item| (self.validates)(item)))
+    }
+}
+
+/// Items where the mask is true validate. fastai: `MaskSplitter`.
+#[derive(Clone, Debug)]
+pub struct MaskSplitter {
+    mask: Vec<bool>,
+}
+
+impl MaskSplitter {
+    /// `mask`: a mark for each item, in the order of the items.
+    pub fn new(mask: impl Into<Vec<bool>>) -> MaskSplitter {
+        MaskSplitter { mask: mask.into() }
+    }
+}
+
+impl Splitter for MaskSplitter {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        if self.mask.len() != items.len() {
+            let message = format!("a mask of {} for {} items", self.mask.len(), items.len());
+            return Err(Error::new(ErrorKind::Argument, message).on("MaskSplitter").remedy("give every item a mark"));
+        }
+        by_mark(self.mask.iter().map(|&m| Ok(m)))
+    }
+}
+
+/// Items whose file name stands in a text file, one a line, validate. fastai: `FileSplitter`.
+#[derive(Clone, Debug)]
+pub struct FileSplitter {
+    list: String,
+    names: HashSet<String>,
+}
+
+impl FileSplitter {
+    /// Reads the list at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be read as text.
+    pub fn read(path: impl AsRef<Path>) -> Result<FileSplitter> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the list", path, e))?;
+        let names = text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
+        Ok(FileSplitter { list: path.display().to_string(), names })
+    }
+}
+
+impl Splitter for FileSplitter {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        let listed = |item: &Item| {
+            let name = item.path()?.file_name().unwrap_or_default();
+            Ok(name.to_str().is_some_and(|n| self.names.contains(n)))
+        };
+        let splits = by_mark(items.iter().map(listed))?;
+        if splits.valid.is_empty() && !self.names.is_empty() {
+            let message = format!("none of the {} names in this list is the name of an item", self.names.len());
+            return Err(Error::new(ErrorKind::Data, message)
+                .on(&self.list)
+                .remedy("write one file name a line, with its extension and without folders"));
+        }
+        Ok(splits)
+    }
+}
+
+/// Rows validate by what stands in a column. fastai: `ColSplitter(col="is_valid", on=None)`.
+#[derive(Clone, Debug)]
+pub struct ColSplitter {
+    col: Col,
+    on: Option<Vec<Value>>,
+}
+
+impl Default for ColSplitter {
+    fn default() -> ColSplitter {
+        ColSplitter::new("is_valid")
+    }
+}
+
+impl ColSplitter {
+    /// Rows validate where the column `col`, a name or a position, is `True` or a number other than 0.
+    pub fn new(col: impl Into<Col>) -> ColSplitter {
+        ColSplitter { col: col.into(), on: None }
+    }
+
+    /// Rows validate where the column holds this value, or one of several after several calls.
+    pub fn on(mut self, value: impl Into<Value>) -> ColSplitter {
+        self.on.get_or_insert_default().push(value.into());
+        self
+    }
+}
+
+impl Splitter for ColSplitter {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        by_mark(items.iter().map(|item| {
+            let cell = item.row()?.get(self.col.clone())?;
+            match &self.on {
+                // Python compares numbers by value: 1, 1.0 and True are one.
+                Some(on) => Ok(on.iter().any(|v| v == cell || v.number().is_some_and(|n| Some(n) == cell.number()))),
+                None => cell.truth().ok_or_else(|| {
+                    Error::new(ErrorKind::Data, format!("'{cell}' is neither true nor false"))
+                        .on(item)
+                        .remedy("say which value of the column validates: ColSplitter::new(..).on(value)")
+                }),
+            }
+        }))
+    }
+}
+
+/// A random share trains, another one validates, the rest is left out. fastai: `RandomSubsetSplitter`.
+///
+/// From the start of the permutation come the items that *train*: where the shares add up to 1, this is not
+/// [`RandomSplitter`]'s split.
+#[derive(Clone, Debug)]
+pub struct RandomSubsetSplitter {
+    train_sz: f64,
+    valid_sz: f64,
+    seed: Option<u64>,
+}
+
+impl RandomSubsetSplitter {
+    /// Shares of the items, both above 0 and below 1 and together at most 1. Without a seed, every split differs.
+    pub fn new(train_sz: f64, valid_sz: f64, seed: impl Into<Option<u64>>) -> RandomSubsetSplitter {
+        RandomSubsetSplitter { train_sz, valid_sz, seed: seed.into() }
+    }
+}
+
+impl Splitter for RandomSubsetSplitter {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        let share = |s: f64| s > 0.0 && s < 1.0;
+        if !share(self.train_sz) || !share(self.valid_sz) || self.train_sz + self.valid_sz > 1.0 {
+            let message = format!("{} and {} are no shares of the items", self.train_sz, self.valid_sz);
+            return Err(Error::new(ErrorKind::Argument, message)
+                .on("RandomSubsetSplitter")
+                .remedy("use two numbers between 0 and 1 that add up to 1 at most"));
+        }
+        let count = |s: f64| (items.len() as f64 * s) as usize;
+        let (train, valid) = (count(self.train_sz), count(self.valid_sz));
+        let order = torch_permutation(items.len(), self.seed.unwrap_or_else(clock_seed));
+        Ok(Splits { train: order[..train].to_vec(), valid: order[train..train + valid].to_vec() })
     }
 }
 
@@ -238,8 +438,8 @@ impl<F: Fn(&Path) -> bool + Send + Sync> Splitter for FuncSplitter<F> {
 mod tests {
     use super::*;
 
-    fn items(names: &[&str]) -> Vec<PathBuf> {
-        names.iter().map(PathBuf::from).collect()
+    fn items(names: &[&str]) -> Vec<Item> {
+        names.iter().map(|&n| n.into()).collect()
     }
 
     /// The first numbers of the reference implementation's `mt19937ar.out` use another initialisation; seed 5489 and

@@ -4,17 +4,14 @@
 //! found, the first pictures are decoded and transformed, a batch is put together; only the batch transforms, which need a
 //! device, are asked for the sizes that they would produce. So the summary stops where training would.
 
-use super::block::DataBlock;
+use super::block::{DataBlock, Source};
+use super::target::{Target, Targets};
 use super::transform::{self, ItemTransform, Subset};
-use super::{Datasets, Picture, python, worker};
+use super::{Datasets, Picture, worker};
 use crate::rng::{Purpose, Rng};
 use crate::{Error, ErrorKind, Result};
 use std::fmt::Write;
-use std::path::Path;
 use std::sync::Arc;
-
-/// The class under which fastai shows a class number.
-const CATEGORY: &str = "TensorCategory";
 
 /// Writing into a `String` cannot fail; this spares every line a `let _ =`.
 macro_rules! say {
@@ -35,7 +32,7 @@ impl DataBlock {
     /// # Errors
     /// Whatever would stop training on this folder: as [`DataBlock::datasets`], a picture that cannot be opened, or
     /// pictures of different sizes. The message ends with the text up to the step that failed.
-    pub fn summary(&self, source: impl AsRef<Path>) -> Result<String> {
+    pub fn summary(&self, source: impl Source) -> Result<String> {
         let mut text = String::new();
         match self.write_summary(source, 4, &mut text) {
             Ok(()) => Ok(text),
@@ -48,18 +45,17 @@ impl DataBlock {
     ///
     /// # Errors
     /// As [`DataBlock::summary`].
-    pub fn write_summary(&self, source: impl AsRef<Path>, bs: usize, text: &mut String) -> Result<()> {
-        let source = source.as_ref();
+    pub fn write_summary(&self, source: impl Source, bs: usize, text: &mut String) -> Result<()> {
         say!(text, "Setting-up type transforms pipelines");
-        let datasets = self.set_up(source, text)?;
+        let datasets = self.set_up(&source, text)?;
         say!(text);
         let (picture, target) = self.one_sample(&datasets, text)?;
-        let sample = format!("({}, {CATEGORY}({target}))", picture_text(&picture));
+        let sample = format!("({}, {target})", picture_text(&picture));
         say!(text, "\nFinal sample: {sample}\n\n");
 
         // fastai builds the datasets a second time for the loaders, and so may a split without seed change here; the
         // first ones are kept, so that the sample shown is the first of the batch.
-        self.set_up(source, text)?;
+        self.set_up(&source, text)?;
         let item_names = self.item_names();
         let item_line = item_names.join(" -> ");
         let (height, width) = (picture.height, picture.width);
@@ -73,29 +69,28 @@ impl DataBlock {
         say!(text, "\nBuilding one batch");
         say!(text, "Applying item_tfms to the first sample:");
         say!(text, "  Pipeline: {item_line}\n    starting from\n      {sample}");
-        let first = self.first_item(&datasets, picture, target, text)?;
+        let first = self.first_item(&datasets, picture, &target, text)?;
         // fastai fails with an index error where the set is smaller; a shorter batch shows the same steps.
         let n = bs.min(datasets.len(Subset::Train)).max(1);
         say!(text, "\nAdding the next {} samples", n - 1);
         let mut shapes = vec![(first.height, first.width)];
-        let mut targets = vec![target];
+        let mut targets = vec![(0, target)];
         for i in 1..n {
             let (picture, target) = self.sample(&datasets, i)?;
             shapes.push((picture.height, picture.width));
-            targets.push(target);
+            targets.push((i, target));
         }
         say!(text, "\nNo before_batch transform to apply\n\nCollating items in a batch");
         if let Some(odd) = (0..n).find(|&i| shapes[i] != shapes[0]) {
             say!(text, "Error! It's not possible to collate your items in a batch");
             say!(text, "{}", worker::collate_text(&shapes));
-            let path = datasets.sample(Subset::Train, odd)?.0;
-            return Err(Error::new(ErrorKind::Shape, "the picture's size differs from that of the first in the batch")
-                .on(path.display())
-                .remedy("add an item transform that makes all pictures one size, such as Resize(460)"));
+            let path = |i| datasets.sample(Subset::Train, i).map(|s| s.0);
+            let differ = worker::sizes_differ(path(odd)?, shapes[odd], path(0)?, shapes[0]);
+            return Err(Error::new(ErrorKind::Shape, differ).on(path(odd)?.display()).remedy(worker::ONE_SIZE));
         }
 
         say!(text, "\nApplying batch_tfms to the batch built\n  Pipeline: {batch_line}\n    starting from");
-        let targets = python::integers(CATEGORY, &targets);
+        let targets = Targets::collect(n, targets).map_err(|(_, e)| e)?;
         let batch = |h: usize, w: usize| format!("      (TensorImage of size {n}x3x{h}x{w}, {targets})");
         say!(text, "{}", batch(shapes[0].0, shapes[0].1));
         for stage in self.batch_tfms.stages(shapes[0]) {
@@ -105,36 +100,44 @@ impl DataBlock {
     }
 
     /// The five lines about the type transforms.
-    fn set_up(&self, source: &Path, text: &mut String) -> Result<Datasets> {
-        say!(text, "Collecting items from {}", source.display());
-        let datasets = self.datasets(source)?;
+    fn set_up(&self, source: &dyn Source, text: &mut String) -> Result<Datasets> {
+        say!(text, "Collecting items from {}", source.shown());
+        let datasets = self.datasets_of(source)?;
         say!(text, "Found {} items", datasets.items().len());
         say!(text, "2 datasets of sizes {},{}", datasets.len(Subset::Train), datasets.len(Subset::Valid));
-        say!(text, "Setting up Pipeline: {}", self.opener.name());
+        say!(text, "Setting up Pipeline: {}", self.input_names().join(" -> "));
         say!(text, "Setting up Pipeline: {}", self.target_names().join(" -> "));
         Ok(datasets)
     }
 
-    fn one_sample(&self, datasets: &Datasets, text: &mut String) -> Result<(Picture, i64)> {
+    fn one_sample(&self, datasets: &Datasets, text: &mut String) -> Result<(Picture, Target)> {
+        let item = datasets.item(Subset::Train, 0)?;
         let (path, target) = datasets.sample(Subset::Train, 0)?;
-        let start = format!("    starting from\n      {}", path.display());
-        say!(text, "Building one sample\n  Pipeline: {}\n{start}", self.opener.name());
+        let start = format!("    starting from\n      {item}");
+        say!(text, "Building one sample\n  Pipeline: {}\n{start}", self.input_names().join(" -> "));
+        if let Some(getter) = self.paths() {
+            say!(text, "    applying {} gives\n      {}", getter.name(), path.display());
+        }
         let picture =
             self.opener.open(path).inspect_err(|_| say!(text, "    applying {} failed.", self.opener.name()))?;
         say!(text, "    applying {} gives\n      {}", self.opener.name(), picture_text(&picture));
         say!(text, "  Pipeline: {}\n{start}", self.target_names().join(" -> "));
-        let label = &datasets.vocab().names()[target as usize];
-        // With `add_na` an unknown label has become `#na#`: show what the labeller said.
-        let label = self.labeller.as_ref().map_or_else(|| Ok(label.clone()), |l| l.label(path))?;
-        let values = [label, format!("{CATEGORY}({target})")];
-        for (name, value) in self.target_names().iter().zip(values) {
+        let mut values = Vec::new();
+        let mut steps = vec![target.to_string()];
+        // What the labeller said, not what became of it: with `add_na` an unknown label is `#na#` afterwards.
+        if let Some(labels) = self.labels() {
+            let label = labels.get(item)?;
+            steps = datasets.encode().steps(&label, &target);
+            values.push(label.to_string());
+        }
+        for (name, value) in self.target_names().iter().zip(values.into_iter().chain(steps)) {
             say!(text, "    applying {name} gives\n      {value}");
         }
         Ok((picture, target))
     }
 
     /// Item transforms on the first sample, one by one. fastai's summary runs them as in training.
-    fn first_item(&self, datasets: &Datasets, picture: Picture, target: i64, text: &mut String) -> Result<Picture> {
+    fn first_item(&self, datasets: &Datasets, picture: Picture, target: &Target, text: &mut String) -> Result<Picture> {
         let path = datasets.sample(Subset::Train, 0)?.0.to_owned();
         let mut rng = self.item_rng(datasets, 0);
         let mut picture = picture;
@@ -154,12 +157,12 @@ impl DataBlock {
                 true => format!("TensorImage of size 3x{}x{}", picture.height, picture.width),
                 false => picture_text(&picture),
             };
-            say!(text, "    applying {name} gives\n      ({shown}, {CATEGORY}({target}))");
+            say!(text, "    applying {name} gives\n      ({shown}, {target})");
         }
         Ok(picture)
     }
 
-    fn sample(&self, datasets: &Datasets, i: usize) -> Result<(Picture, i64)> {
+    fn sample(&self, datasets: &Datasets, i: usize) -> Result<(Picture, Target)> {
         let (picture, target) = datasets.get(Subset::Train, i)?;
         let path = datasets.sample(Subset::Train, i)?.0;
         let picture = transform::run(&self.item_tfms, picture, Subset::Train, &mut self.item_rng(datasets, i));
@@ -170,9 +173,14 @@ impl DataBlock {
         Rng::at(self.options.seed, Purpose::ItemTransform, 0, datasets.splits().train[i] as u64)
     }
 
+    fn input_names(&self) -> Vec<String> {
+        let getter = self.paths().map(|g| g.name());
+        getter.into_iter().chain([self.opener.name().to_owned()]).collect()
+    }
+
     fn target_names(&self) -> Vec<String> {
-        let labeller = self.labeller.as_ref().map(|l| l.name());
-        labeller.into_iter().chain([self.categorize.describe()]).collect()
+        let getter = self.labels().map(|g| g.name());
+        getter.into_iter().chain(self.target.describe()).collect()
     }
 
     /// The item transforms with `None` at the place of `ToTensor`, which here is only a way of looking at the bytes.

@@ -20,6 +20,7 @@
 
 use super::block::OpenPicture;
 use super::buffer;
+use super::target::Targets;
 use super::transform::{self, BatchDraws, BatchTransforms, ItemTransform, Subset};
 use crate::rng::{Purpose, Rng};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 /// Batches that are made while the consumer works on the one before them.
 const AHEAD: usize = 2;
 
-/// Pictures of one size with their class numbers.
+/// Pictures of one size with their targets.
 #[derive(Debug)]
 pub struct Batch {
     /// The pictures: `[N, H, W, 3]`, one byte a channel.
@@ -44,8 +45,8 @@ pub struct Batch {
     pub height: usize,
     /// Width of the pictures in pixels.
     pub width: usize,
-    /// Class numbers, `[N]`; -1 where a file has no label.
-    pub targets: Vec<i64>,
+    /// What the network should say of each picture: class numbers `[N]`, or what the target block makes of labels.
+    pub targets: Targets,
     /// Each picture's index in the whole list of items, `[N]`: the address of its random draws.
     pub indices: Vec<usize>,
     /// Each picture's file, `[N]`.
@@ -166,7 +167,7 @@ pub(super) struct Plan {
     pub subset: Subset,
     pub seed: u64,
     pub items: Arc<Vec<PathBuf>>,
-    pub targets: Vec<i64>, // [items]
+    pub targets: Arc<Targets>, // [items]
 }
 
 /// A batch in the making.
@@ -246,15 +247,12 @@ impl Job {
         let paths: Vec<PathBuf> = self.indices.iter().map(|&i| self.plan.items[i].clone()).collect();
         let shapes = &progress.shapes;
         if let Some(odd) = (0..shapes.len()).find(|&i| shapes[i] != shapes[0]) {
-            return Err(Error::new(
-                ErrorKind::Shape,
-                format!("{} ({} is the first with another size)", collate_text(shapes), paths[odd].display()),
-            )
-            .on(paths[0].display())
-            .remedy("add an item transform that makes all pictures one size, such as Resize(460)"));
+            let differ = sizes_differ(&paths[odd], shapes[odd], &paths[0], shapes[0]);
+            let message = format!("{}\n{differ}", collate_text(shapes));
+            return Err(Error::new(ErrorKind::Shape, message).on(paths[0].display()).remedy(ONE_SIZE));
         }
         let (height, width) = progress.size;
-        let targets = self.indices.iter().map(|&i| self.plan.targets[i]).collect();
+        let targets = self.plan.targets.select(&self.indices);
         Ok(Batch { bytes: progress.slab, height, width, targets, indices: self.indices.clone(), paths })
     }
 }
@@ -272,6 +270,15 @@ pub(super) fn collate_text(shapes: &[(usize, usize)]) -> String {
     let list: Vec<String> = shapes.iter().map(|(h, w)| format!("torch.Size([3, {h}, {w}])")).collect();
     format!("Could not collate the 0-th members of your tuples because got the following shapes\n{}", list.join(","))
 }
+
+/// Which two pictures don't fit into one batch; sizes are (height, width).
+pub(super) fn sizes_differ(odd: &Path, (h, w): (usize, usize), first: &Path, (h0, w0): (usize, usize)) -> String {
+    let (odd, first) = (odd.display(), first.display());
+    format!("{odd} is {w}x{h} after the item transforms, and {first}, the first of the batch, is {w0}x{h0}")
+}
+
+/// What to do about pictures that don't fit into one batch.
+pub(super) const ONE_SIZE: &str = "add an item transform that makes all pictures one size, such as Resize(460)";
 
 /// Runs `work` on the file at `path`; a panic becomes an error, and every error names the file.
 pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {

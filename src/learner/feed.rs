@@ -141,7 +141,7 @@ impl Feed {
         if let Some(kept) = &self.kept {
             lock(kept).keep(&bytes, &batch.indices)?;
         }
-        Ok(Fed { bytes, targets: batch.targets, indices: batch.indices })
+        Ok(Fed { bytes, targets: batch.targets.into_categories()?, indices: batch.indices })
     }
 }
 
@@ -155,8 +155,8 @@ impl Iterator for Feed {
             return Some(batch.and_then(|batch| self.loaded(batch)));
         }
         let bytes = self.kept.as_ref().and_then(|kept| lock(kept).take(&indices))?;
-        let targets = indices.iter().map(|&i| self.loader.target(i)).collect();
-        Some(bytes.map(|bytes| Fed { bytes, targets, indices }))
+        let targets = self.loader.targets().select(&indices).into_categories();
+        Some(bytes.and_then(|bytes| Ok(Fed { bytes, targets: targets?, indices })))
     }
 }
 

@@ -112,13 +112,14 @@ pub(super) fn predictions(
         let batch = batch?;
         let logits = autograd::no_grad(|| model.forward(&inputs(&batch)?, &Context::eval()))?;
         // A file without a label is one that doesn't count in the loss.
-        let known: Vec<i64> = batch.targets.iter().map(|&t| if t < 0 { loss.ignore_index } else { t }).collect();
+        let classes = batch.targets.into_categories()?;
+        let known: Vec<i64> = classes.iter().map(|&t| if t < 0 { loss.ignore_index } else { t }).collect();
         let targets = Tensor::from_slice(&known, [known.len()], logits.device())?;
         all.losses.extend(cross_entropy_per_item(&logits, &targets, loss)?);
         all.decoded.extend(super::argmax(&logits)?);
         let probabilities = softmax(&logits)?.to_f64_vec()?;
         all.probabilities.extend(probabilities.chunks(logits.shape().channels()).map(<[f64]>::to_vec));
-        all.targets.extend(&batch.targets);
+        all.targets.extend(&classes);
         all.paths.extend(batch.paths);
     }
     Ok(all)

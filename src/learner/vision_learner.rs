@@ -17,7 +17,7 @@ use crate::{Device, Error, ErrorKind, Result};
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Data`] when the data has fewer than two classes.
+/// [`ErrorKind::Data`] when the data has fewer than two classes, or targets that are no class numbers.
 pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<Learner> {
     vision_learner_on(dls, arch, Device::best())
 }
@@ -29,6 +29,7 @@ pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<
 /// As [`vision_learner`]; or the device has too little memory.
 pub fn vision_learner_on(dls: &DataLoaders, arch: impl FnOnce() -> Arch, device: Device) -> Result<Learner> {
     let arch = arch();
+    dls.datasets().targets().categories()?;
     if dls.c() < 2 {
         let message = format!("a classifier needs at least two classes, the data has {}", dls.c());
         return Err(Error::new(ErrorKind::Data, message).on(dls.datasets().source().display()));

@@ -16,11 +16,13 @@
 //! ```
 
 use super::crop::{self, Crop, PlaceOrder};
+use super::item_tfms::{CropPad, DihedralItem, FlipItem, RandomCrop, RatioResize};
 use super::resample::{View, resample_view};
 use crate::data::{ItemTransform, Picture, Subset, buffer, python};
 use crate::rng::Rng;
 use crate::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A target size: one number for a square, or (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl ResizeMethod {
 }
 
 impl PadMode {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             PadMode::Reflection => "reflection",
             PadMode::Border => "border",
@@ -310,7 +312,7 @@ impl ItemTransform for RandomResizedCrop {
     }
 }
 
-fn check(size: Size, on: &str) -> Result<()> {
+pub(super) fn check(size: Size, on: &str) -> Result<()> {
     match size.height.min(size.width) {
         0 => Err(Error::new(ErrorKind::Argument, "a size of 0 pixels").on(on).remedy("use 1 or more")),
         _ => Ok(()),
@@ -321,45 +323,46 @@ fn check(size: Size, on: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when the settings are not those of a transform of this crate.
-pub fn item_transform_from(settings: &Value) -> Result<std::sync::Arc<dyn ItemTransform>> {
+pub fn item_transform_from(settings: &Value) -> Result<Arc<dyn ItemTransform>> {
     let fault = |what: &str| {
         Error::new(ErrorKind::Format, format!("{what} in the settings of an item transform: {settings}"))
             .remedy("use the version of onecycle that wrote the file, or build the transform in code")
     };
     let whole = |key: &str| settings[key].as_u64().map(|v| v as usize).ok_or_else(|| fault(key));
     let real = |v: &Value, key: &str| v.as_f64().ok_or_else(|| fault(key));
-    let name = settings["name"].as_str().unwrap_or_default();
-    let size = match name {
-        "Resize" | "RandomResizedCrop" => Size { height: whole("height")?, width: whole("width")? },
-        _ => return Err(fault("an unknown name")),
+    let size = || Ok(Size { height: whole("height")?, width: whole("width")? });
+    let pad_mode = || {
+        let modes = [PadMode::Reflection, PadMode::Border, PadMode::Zeros];
+        let name = settings["pad_mode"].as_str().unwrap_or_default();
+        modes.into_iter().find(|m| m.name() == name).ok_or_else(|| fault("pad_mode"))
     };
-    if name == "RandomResizedCrop" {
-        return Ok(std::sync::Arc::new(RandomResizedCrop {
-            size,
+    let p = || real(&settings["p"], "p");
+    Ok(match settings["name"].as_str().unwrap_or_default() {
+        "Resize" => {
+            let methods = [ResizeMethod::Crop, ResizeMethod::Pad, ResizeMethod::Squish];
+            let name = settings["method"].as_str().unwrap_or_default();
+            let method = methods.into_iter().find(|m| m.name() == name).ok_or_else(|| fault("method"))?;
+            Arc::new(Resize { size: size()?, method, pad_mode: pad_mode()? })
+        }
+        "RandomResizedCrop" => Arc::new(RandomResizedCrop {
+            size: size()?,
             min_scale: real(&settings["min_scale"], "min_scale")?,
             max_scale: real(&settings["max_scale"], "max_scale")?,
             ratio: (real(&settings["ratio"][0], "ratio")?, real(&settings["ratio"][1], "ratio")?),
             val_xtra: real(&settings["val_xtra"], "val_xtra")?,
-        }));
-    }
-    let method = settings["method"].as_str().unwrap_or_default();
-    let pad = settings["pad_mode"].as_str().unwrap_or_default();
-    Ok(std::sync::Arc::new(Resize {
-        size,
-        method: [ResizeMethod::Crop, ResizeMethod::Pad, ResizeMethod::Squish]
-            .into_iter()
-            .find(|m| m.name() == method)
-            .ok_or_else(|| fault("method"))?,
-        pad_mode: [PadMode::Reflection, PadMode::Border, PadMode::Zeros]
-            .into_iter()
-            .find(|m| m.name() == pad)
-            .ok_or_else(|| fault("pad_mode"))?,
-    }))
+        }),
+        "CropPad" => Arc::new(CropPad { size: size()?, pad_mode: pad_mode()? }),
+        "RandomCrop" => Arc::new(RandomCrop { size: size()? }),
+        "RatioResize" => Arc::new(RatioResize { max_sz: whole("max_sz")? }),
+        "FlipItem" => Arc::new(FlipItem { p: p()? }),
+        "DihedralItem" => Arc::new(DihedralItem { p: p()? }),
+        _ => return Err(fault("an unknown name")),
+    })
 }
 
 /// `region` of `picture`, resampled to `size`. A region inside the picture is read where it lies; only one that reaches
 /// beyond is copied first.
-fn take_and_resample(picture: Picture, region: Region, pad: PadMode, size: Size) -> Picture {
+pub(super) fn take_and_resample(picture: Picture, region: Region, pad: PadMode, size: Size) -> Picture {
     let (w, h) = (picture.width as i64, picture.height as i64);
     let Region { left, top, width, height } = region;
     let inside = left >= 0 && top >= 0 && left + width as i64 <= w && top + height as i64 <= h;
@@ -429,9 +432,14 @@ mod tests {
 
     #[test]
     fn settings_come_back() {
-        let all: [std::sync::Arc<dyn ItemTransform>; 2] = [
-            std::sync::Arc::new(Resize::new((4, 5)).method(ResizeMethod::Pad).pad_mode(PadMode::Border)),
-            std::sync::Arc::new(RandomResizedCrop::new(7).min_scale(0.35).ratio(0.5, 2.0)),
+        let all: [Arc<dyn ItemTransform>; 7] = [
+            Arc::new(Resize::new((4, 5)).method(ResizeMethod::Pad).pad_mode(PadMode::Border)),
+            Arc::new(RandomResizedCrop::new(7).min_scale(0.35).ratio(0.5, 2.0)),
+            Arc::new(CropPad::new((4, 5)).pad_mode(PadMode::Reflection)),
+            Arc::new(RandomCrop::new((4, 5))),
+            Arc::new(RatioResize::new(9)),
+            Arc::new(FlipItem::new(0.25)),
+            Arc::new(DihedralItem::new(0.75)),
         ];
         for t in all {
             assert_eq!(item_transform_from(&t.settings()).unwrap().describe(), t.describe());

@@ -72,7 +72,8 @@ impl DataLoaders {
         let batch = batch?;
         let place = (self.seed(), options.epoch);
         let x = batch.inputs(self.batch_tfms().as_ref(), Subset::Train, place, (Device::Cpu, DType::F32))?;
-        let titles = batch.targets.iter().map(|&t| self.vocab()[t as usize].clone());
+        let encode = self.datasets().encode();
+        let titles = (0..batch.len()).map(|i| encode.title(&batch.targets.get(i)));
         let cells = pictures(&x, self.batch_tfms().statistics())?.into_iter().zip(titles).zip(&batch.paths);
         let cell = |((picture, title), path): ((Picture, String), &std::path::PathBuf)| {
             Captioned::labelled(picture, title).from_file(path.display().to_string())
@@ -92,7 +93,8 @@ impl DataLoaders {
         let draws = BatchDraws { seed: self.seed(), epoch, items: &[item] };
         let x = self.batch_tfms().apply(&bytes, Subset::Train, &draws, DType::F32)?;
         let mut shown = pictures(&x, self.batch_tfms().statistics())?;
-        Ok(Captioned::labelled(shown.remove(0), &self.vocab()[target as usize]).from_file(path.display().to_string()))
+        Ok(Captioned::labelled(shown.remove(0), self.datasets().encode().title(&target))
+            .from_file(path.display().to_string()))
     }
 }
 
