@@ -503,3 +503,62 @@ fn labels_of_the_wrong_kind_are_named() {
     assert_eq!(made.paths()[2], Path::new("img").join("3.jpg"));
     assert_eq!(made.class_counts(Subset::Train), [1, 1]);
 }
+
+/// Tables through everything that a user sees: the walk-through, the titles of pictures, the same walk through files.
+#[test]
+fn a_table_goes_all_the_way() {
+    let Some(recorded) = recorded() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let Some(dir) = pets(root.path()) else { return };
+    let table = Table::parse("labels.csv", recorded["labels_csv"].as_str().unwrap()).unwrap();
+    let by_table = described(MultiCategoryBlock)
+        .get_x(ColReader::new("fname").folder(&dir))
+        .get_y(ColReader::new("label").label_delim(" "))
+        .bs(4);
+    let shown = by_table.summary(&table).unwrap();
+    for line in [
+        "Collecting items from labels.csv",
+        "Found 20 items",
+        "2 datasets of sizes 16,4",
+        "      labels.csv, row 2 (Abyssinian_2.jpg, Abyssinian even)",
+        "      [Abyssinian, even]",
+        "      TensorMultiCategory([0, 3])",
+        "      (TensorImage of size 4x3x46x46, TensorMultiCategory of size 4x6)",
+    ] {
+        assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");
+    }
+    let dls = by_table.dataloaders(&table).unwrap();
+    let by_files = described(MultiCategoryBlock).get_y(getter(kinds)).bs(4).dataloaders(&dir).unwrap();
+    let (a, b) = (dls.one_batch().unwrap(), by_files.one_batch().unwrap());
+    assert!(a.bytes[..] == b.bytes[..] && a.targets == b.targets && a.paths == b.paths);
+    assert_eq!(
+        dls.datasets().encode().title(&Target::MultiCategory(vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0])),
+        "Abyssinian;even"
+    );
+    #[cfg(feature = "plot")]
+    dls.show_batch().unwrap();
+    let labels: Vec<Vec<String>> = vec![vec!["pug".into(), "odd".into()], vec![]];
+    let two = by_files.test_loader(a.paths[..2].to_vec(), Some(&labels)).unwrap().one_batch().unwrap();
+    assert_eq!(two.targets.get(1), Target::MultiCategory(vec![0.0; 6]));
+}
+
+/// A bad record in an exported model is an error, not a transform with other settings.
+#[test]
+fn settings_that_lack_something_are_refused() {
+    let all: [&dyn ItemTransform; 6] = [
+        &Resize::new(4),
+        &CropPad::new(4),
+        &RandomCrop::new(4),
+        &RatioResize::new(4),
+        &FlipItem::default(),
+        &DihedralItem::default(),
+    ];
+    for transform in all {
+        let whole = transform.settings();
+        for key in whole.as_object().unwrap().keys() {
+            let mut less = whole.clone();
+            less.as_object_mut().unwrap().remove(key);
+            assert_eq!(item_transform_from(&less).unwrap_err().kind(), ErrorKind::Format, "{whole} without {key}");
+        }
+    }
+}

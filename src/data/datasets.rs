@@ -151,7 +151,11 @@ impl Datasets {
         let mut counts = vec![0; self.vocab().len()];
         for &i in self.indices(subset) {
             match self.targets.get(i) {
-                Target::Category(n) => counts[n as usize] += 1,
+                Target::Category(n) => {
+                    if let Some(count) = usize::try_from(n).ok().and_then(|n| counts.get_mut(n)) {
+                        *count += 1;
+                    }
+                }
                 Target::MultiCategory(row) => counts.iter_mut().zip(row).for_each(|(n, v)| *n += usize::from(v > 0.5)),
                 Target::Number(_) | Target::Numbers(_) => {}
             }
