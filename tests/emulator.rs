@@ -397,7 +397,7 @@ fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
         Light { brightness: 0.4 + 0.1 * i, contrast: 0.9 + 0.1 * i, saturation: 0.6 + 0.4 * i }
     };
     let lights = (0..n).map(light).collect();
-    let hues = (0..n).map(|i| 0.3 * i as f32 - 0.2).collect();
+    let hues = (0..n).map(|i| 0.3 * i as f32).collect(); // the first picture keeps its own
     let boxes =
         vec![Window { top: 2, left: 3, height: 9, width: 7 }, Window { top: 0, left: 20, height: 21, width: 6 }];
     let all = |passes| Augment { passes, ..Augment::default() };
