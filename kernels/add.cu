@@ -1,6 +1,7 @@
 // The sum of two tensors: y = a + b. Its gradients are dy and dy, which need no kernel.
 //
-// CPU reference: src/ops/add/cpu.rs. Launched by src/ops/add/cuda.rs.
+// CPU reference: src/ops/add/cpu.rs. Launched by src/ops/add/cuda.rs, and by src/tensor/cuda.rs where a second gradient is added to the
+// first.
 //
 // Memory is the limit: three numbers move per addition. In a residual network the addition runs fused with the normalisation
 // before it (batch_norm.cu); this kernel is for the addition that stands alone.
@@ -9,7 +10,7 @@
 
 #include "common.cuh"
 
-// y[i] = a[i] + b[i]
+// y[i] = a[i] + b[i]; y may be a.
 template <typename T> __global__ void add_forward(const T* a, const T* b, T* y, i64 n)
 {
     for (i64 i = first(); i < n; i += step())

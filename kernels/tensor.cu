@@ -1,6 +1,6 @@
-// What a tensor can do by itself: be filled, be cast, have another one added to it.
+// What a tensor can do by itself: be filled and be cast.
 //
-// CPU reference: src/tensor/mod.rs and arith.rs. Launched by src/tensor/cuda.rs.
+// CPU reference: src/tensor/mod.rs. Launched by src/tensor/cuda.rs.
 //
 // Memory is the limit, one pass each.
 
@@ -34,13 +34,3 @@ KERNEL(cast<f16, bf16>)
 KERNEL(cast<bf16, f16>)
 KERNEL(cast<u8, f32>)
 KERNEL(cast<i64, f32>)
-
-// a[i] += b[i]
-template <typename T> __global__ void accumulate(T* a, const T* b, i64 n)
-{
-    for (i64 i = first(); i < n; i += step())
-        a[i] = from_f32<T>(to_f32(a[i]) + to_f32(b[i]));
-}
-KERNEL(accumulate<f32>)
-KERNEL(accumulate<f16>)
-KERNEL(accumulate<bf16>)

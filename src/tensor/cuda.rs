@@ -1,4 +1,4 @@
-//! What a tensor does by itself on a GPU; the kernels are in `kernels/tensor.cu`.
+//! What a tensor does by itself on a GPU; the kernels are in `kernels/tensor.cu`, and the sum in `add.cu`.
 
 use super::{DType, Element, Shape, Tensor, for_element};
 use crate::Result;
@@ -59,8 +59,8 @@ pub(super) fn cast(gpu: Gpu, x: &Tensor, dtype: DType) -> Option<Result<Tensor>>
 /// `a += b`, two tensors of one shape and type on `gpu`.
 pub(super) fn accumulate(gpu: Gpu, a: &mut Tensor, b: &Tensor) -> Result<()> {
     let n = a.numel();
-    let kernel = per_float!("accumulate").of(a.dtype())?;
+    let kernel = per_float!("add_forward").of(a.dtype())?;
     let to = a.address_mut()?;
-    // SAFETY: both have `n` numbers of the kernel's type.
-    unsafe { gpu.launch(kernel, Launch::over(n), (to, b.address(), n as i64)) }
+    // SAFETY: both have `n` numbers of the kernel's type, which allows the sum in the place of its first operand.
+    unsafe { gpu.launch(kernel, Launch::over(n), (to, b.address(), to, n as i64)) }
 }

@@ -4,9 +4,9 @@
 //! `.cu` file. Structs are declared with `geometry!`, which fixes their layout as C's and remembers it, so that a test can
 //! compare size and offsets with the kernel's side. The driver checks number and sizes where it can (the emulator does).
 
-use super::Gpu;
 use super::driver::{Address, Argument, Launch, Stream};
 use super::kernels::KernelId;
+use super::{Gpu, Memory};
 use crate::Result;
 
 /// A value that a kernel takes as a parameter.
@@ -94,6 +94,16 @@ parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
 parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12);
 
 impl Gpu {
+    /// A table of what kernels take as parameters, on the device: for kernels that get a row for each of many things.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`].
+    pub(crate) fn upload_table<T: Parameter>(self, rows: &[T]) -> Result<Memory> {
+        // SAFETY: the bytes of numbers, or of `repr(C)` structs of them; padding between fields is copied along and never read.
+        let bytes = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<u8>(), size_of_val(rows)) };
+        self.upload(bytes)
+    }
+
     /// Starts a kernel on the compute stream. An empty grid is nothing to do.
     ///
     /// # Errors

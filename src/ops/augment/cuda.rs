@@ -4,7 +4,6 @@ use super::{Augment as Plan, Interpolation, Padding, Pass, Sample as Part, Windo
 use crate::device::cuda::driver::{Address, Launch};
 use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, per_float};
-use crate::ops::optimizer_step::cuda::upload;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -142,7 +141,7 @@ pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan
     };
     let lights: Vec<Light> =
         if a.lights.is_empty() && a.hues.is_empty() { Vec::new() } else { (0..n).map(light).collect() };
-    let (samples, light_table) = (upload(gpu, &samples)?, upload(gpu, &lights)?);
+    let (samples, light_table) = (gpu.upload_table(&samples)?, gpu.upload_table(&lights)?);
     let (seed, epoch, item) = a.erase.noise;
     let (key, counter) = Rng::at(seed, Purpose::Erase, epoch, item).address();
     let pass = |i: usize| a.passes.get(i).map_or(Resample::NONE, Resample::new);

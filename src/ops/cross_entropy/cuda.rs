@@ -3,7 +3,7 @@
 use super::CrossEntropy as Options;
 use crate::Result;
 use crate::device::Device;
-use crate::device::cuda::driver::{Address, Launch, THREADS};
+use crate::device::cuda::driver::{Address, Launch};
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
 use crate::tensor::{DType, Tensor};
 
@@ -85,8 +85,7 @@ pub(super) fn count_correct(gpu: Gpu, predictions: &Tensor, targets: &Tensor) ->
     let (rows, classes) = sizes(predictions);
     let mut count = Tensor::uninit([], DType::I64, Device::Cuda(gpu))?;
     let arguments = (predictions.address(), targets.address(), count.address_mut()?, rows as i64, classes as i64);
-    let launch = Launch { grid: [1, 1, 1], block: [THREADS, 1, 1], shared: 0 };
     // SAFETY: predictions are [rows, classes] of the kernel's type, targets [rows] i64, the count one i64; one block does it.
-    unsafe { gpu.launch(per_float!("count_correct").of(predictions.dtype())?, launch, arguments)? };
+    unsafe { gpu.launch(per_float!("count_correct").of(predictions.dtype())?, Launch::blocks(1), arguments)? };
     Ok(count)
 }

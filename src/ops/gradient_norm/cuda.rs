@@ -5,7 +5,7 @@ use crate::Result;
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch};
 use crate::device::cuda::{Gpu, geometry, kernel};
-use crate::ops::optimizer_step::cuda::{pieces, upload};
+use crate::ops::optimizer_step::cuda::pieces;
 use crate::tensor::{DType, Tensor};
 
 geometry! {
@@ -20,7 +20,7 @@ pub(super) fn gradient_norm(gpu: Gpu, gradients: &[&Tensor]) -> Result<GradientN
     let pieces = pieces(gradients.iter().map(|d| d.numel()));
     let n = pieces.len();
     let table: Vec<Gradient> = gradients.iter().map(|d| Gradient { d: d.address() }).collect();
-    let (table, work) = (upload(gpu, &table)?, upload(gpu, &pieces)?);
+    let (table, work) = (gpu.upload_table(&table)?, gpu.upload_table(&pieces)?);
     let (squares, counts) = (gpu.allocate(n * 8)?, gpu.allocate(n * 8)?);
     let arguments = (table.address(), work.address(), squares.address(), counts.address());
     // SAFETY: every piece lies inside its gradient; there is an f64 and an i64 for each.

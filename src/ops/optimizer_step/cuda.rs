@@ -52,13 +52,6 @@ pub(crate) fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<Piece> {
     sizes.enumerate().flat_map(of).collect()
 }
 
-/// A table on the device.
-pub(crate) fn upload<T: Copy>(gpu: Gpu, rows: &[T]) -> Result<crate::device::cuda::Memory> {
-    // SAFETY: the bytes of `repr(C)` structs of numbers; padding between fields is copied along and never read.
-    let bytes = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<u8>(), size_of_val(rows)) };
-    gpu.upload(bytes)
-}
-
 pub(super) fn steps(gpu: Gpu, items: &mut [Item<'_>]) -> Result<()> {
     for (which, kernel) in
         [(0, kernel!("optimizer_step<0>")), (1, kernel!("optimizer_step<1>")), (2, kernel!("optimizer_step<2>"))]
@@ -91,7 +84,7 @@ fn launch<'i, 'a: 'i>(gpu: Gpu, kernel: KernelId, items: impl Iterator<Item = &'
     if pieces.is_empty() {
         return Ok(());
     }
-    let (table, work) = (upload(gpu, &updates)?, upload(gpu, &pieces)?);
+    let (table, work) = (gpu.upload_table(&updates)?, gpu.upload_table(&pieces)?);
     // SAFETY: every piece lies inside its tensor, whose gradient, averages and copy have the same size; the tables live until the
     // kernel is done, because memory is reused in stream order.
     unsafe { gpu.launch(kernel, Launch::blocks(pieces.len()), (table.address(), work.address())) }

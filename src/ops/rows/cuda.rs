@@ -12,7 +12,7 @@ fn row_bytes(table: &Tensor) -> usize {
 
 fn upload(gpu: Gpu, rows: &[usize]) -> Result<Memory> {
     let rows: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-    gpu.upload(bytemuck::cast_slice(&rows))
+    gpu.upload_table(&rows)
 }
 
 /// A column of blocks for each row, at most 64 of them.
