@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Writes a file through `fill`, atomically: afterwards `path` holds everything, or what it held before.
 ///
@@ -41,9 +42,65 @@ pub fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| Error::io("create the directory", dir, e))
 }
 
+/// Removes what a killed [`write_atomic`] of `path` left behind, once nobody has written to it for `age`. Processes that write now
+/// keep their files.
+pub(crate) fn remove_stale(path: &Path, age: Duration) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let mut prefix = name.to_os_string();
+    prefix.push(TEMPORARY);
+    // Nothing here is needed by anyone: what can't be looked at or removed stays.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        let changed = entry.metadata().and_then(|meta| meta.modified());
+        if ours && changed.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > age)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Fills `bytes` with what the file has from `at` on; does not move the file's cursor, so threads can share it.
+///
+/// # Errors
+/// The file ends before, or can't be read.
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, at);
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < bytes.len() {
+            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], at + done as u64)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+    #[cfg(not(any(unix, windows)))]
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes as people read them.
+///
+/// ```
+/// assert_eq!(onecycle::fs::size(3_435_973_837), "3.2 GiB");
+/// ```
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < units.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    let decimals = usize::from(unit > 0 && value < 100.0);
+    format!("{value:.decimals$} {}", units[unit])
+}
+
+/// Between a file's name and the process that writes it.
+const TEMPORARY: &str = ".tmp.";
+
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".tmp.{}", std::process::id()));
+    name.push(format!("{TEMPORARY}{}", std::process::id()));
     path.with_file_name(name)
 }
 
@@ -76,5 +133,25 @@ mod tests {
         assert!(err.to_string().contains("model"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = [0, 1023, 1536, 3 << 30, 139 << 30];
+        assert_eq!(sizes.map(size), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB", "139 GiB"]);
+    }
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["model.tmp.7", "model.tmp.8", "model", "models.tmp.7"];
+        names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(90);
+        for old in ["model.tmp.7", "model", "models.tmp.7"] {
+            File::options().write(true).open(dir.path().join(old)).unwrap().set_modified(long_ago).unwrap();
+        }
+        remove_stale(&dir.path().join("model"), Duration::from_secs(60));
+        let left: Vec<_> = names.iter().filter(|name| dir.path().join(name).exists()).collect();
+        assert_eq!(left, [&"model.tmp.8", &"model", &"models.tmp.7"]);
     }
 }

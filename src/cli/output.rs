@@ -113,17 +113,6 @@ fn to_stderr(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Bytes as people read them: `3.2 GiB`.
-pub fn size(bytes: usize) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < units.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    let decimals = usize::from(unit > 0 && value < 100.0);
-    format!("{value:.decimals$} {}", units[unit])
-}
-
 /// The exit status of a command.
 pub fn status(outcome: &Result<()>, interrupt: &Interrupt) -> u8 {
     match outcome {
@@ -148,12 +137,6 @@ mod tests {
         assert_eq!(status(&stopped, &interrupt), 143);
         assert_eq!(status(&Err(Error::new(crate::ErrorKind::Io, "no")), &interrupt), FAILED);
         assert_eq!(status(&Ok(()), &interrupt), DONE, "a signal after the last batch changes nothing");
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        let sizes = [0, 1023, 1536, 3 << 30, 139 << 30];
-        assert_eq!(sizes.map(size), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB", "139 GiB"]);
     }
 
     #[test]

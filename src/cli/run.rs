@@ -2,13 +2,12 @@
 
 use super::Context;
 use super::flags::{self, CacheRule};
-use super::output::size;
 use super::settings::{DataSettings, TrainSettings};
 use crate::data::{
     Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
     parent_label, using_attr,
 };
-use crate::fs::{create_dir, write_atomic};
+use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::{
     Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity, error_rate,
     vision_learner_on,
@@ -265,7 +264,7 @@ fn environment(learn: &Learner, seed: u64) -> Vec<(String, String)> {
         pair("precision", learn.dtype().to_string()),
     ];
     if let Device::Cuda(gpu) = learn.device() {
-        all.push(pair("memory of tensors at most", size(gpu.usage().1)));
+        all.push(pair("memory of tensors at most", size(gpu.usage().1 as u64)));
     }
     all.extend([
         pair("threads", device::cpu::thread_count().to_string()),

@@ -63,6 +63,12 @@ pub trait OpenPicture: Send + Sync {
     /// # Errors
     /// The file cannot be read or is no picture; the error names `path`.
     fn open(&self, path: &Path) -> Result<Picture>;
+
+    /// All that the pixels depend on besides the file: the decoder's version, its options. Pictures kept on disk are used while this
+    /// stays the same, and are kept there only when there is such a text.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A block for the input of a sample: something that opens pictures.
@@ -219,7 +225,8 @@ impl DataBlock {
         self
     }
 
-    /// Keeps decoded pictures in memory, so that later epochs don't decode again; off by default.
+    /// Keeps decoded pictures, so that later epochs, or later runs too, don't decode again; off by default. See
+    /// [`DataLoaders::kept`].
     pub fn cache(mut self, cache: Cache) -> DataBlock {
         self.options.cache = cache;
         self

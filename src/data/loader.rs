@@ -20,7 +20,7 @@
 //! ```
 
 use super::block::OpenPicture;
-use super::cache::{Cache, Remembering};
+use super::cache::{Cache, Kept};
 use super::datasets::Datasets;
 use super::item::Value;
 use super::picture::Picture;
@@ -46,7 +46,7 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Decode all files once at the start and leave out those that fail.
     pub skip_bad: bool,
-    /// Keep decoded pictures in memory.
+    /// Keep decoded pictures.
     pub cache: Cache,
 }
 
@@ -208,20 +208,26 @@ pub struct DataLoaders {
     pub valid: DataLoader,
     datasets: Datasets,
     skipped: Vec<(PathBuf, String)>,
+    kept: Kept,
 }
 
 impl DataLoaders {
     /// Loaders over `datasets`. Both share one pool of worker threads, which lives as long as they do.
     ///
     /// # Errors
-    /// A batch size is 0, or the training set is smaller than one batch; with `skip_bad` also when nothing is left.
+    /// A batch size is 0, or the training set is smaller than one batch; with `skip_bad` also when nothing is left; the file of a
+    /// [`Cache::Disk`] can't be written.
     pub fn new(mut datasets: Datasets, options: LoaderOptions) -> Result<DataLoaders> {
         let val_bs = options.val_bs.unwrap_or(options.bs);
         check_bs(options.bs)?;
         check_bs(val_bs)?;
         let pool = pool(options.workers)?;
+        let used = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
+        let paths: Vec<&Path> = used.iter().map(|&i| datasets.paths()[i].as_path()).collect();
+        // Before bad files are looked for: what is decoded for that is kept.
+        let (opener, kept) = options.cache.around(datasets.opener.clone(), &paths, &pool)?;
         let skipped = match options.skip_bad {
-            true => leave_out_bad(&mut datasets, &pool),
+            true => leave_out_bad(&mut datasets, &*opener, &used, &pool),
             false => Vec::new(),
         };
         let n = datasets.len(Subset::Train);
@@ -246,7 +252,6 @@ impl DataLoaders {
         let (items, targets) = (datasets.paths().clone(), datasets.targets().clone());
         // One set of slabs for both loaders: they are not iterated over at the same time.
         let slabs = Arc::<SlabPool>::default();
-        let opener = Remembering::around(datasets.opener.clone(), options.cache.budget());
         let loader = |subset, bs| DataLoader {
             plan: Arc::new(Plan {
                 opener: opener.clone(),
@@ -264,7 +269,7 @@ impl DataLoaders {
             drop_last: subset == Subset::Train,
         };
         let (train, valid) = (loader(Subset::Train, options.bs), loader(Subset::Valid, val_bs));
-        Ok(DataLoaders { train, valid, datasets, skipped })
+        Ok(DataLoaders { train, valid, datasets, skipped, kept })
     }
 
     /// The class names, by class number; empty where targets are numbers.
@@ -308,6 +313,11 @@ impl DataLoaders {
     /// Files that `skip_bad` left out, with the reasons. Nothing is deleted.
     pub fn skipped(&self) -> &[(PathBuf, String)] {
         &self.skipped
+    }
+
+    /// What became of the [`Cache`] that was asked for.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// What opens the pictures.
@@ -423,9 +433,13 @@ fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
 
 /// Opens every file of both sets once, drops those that fail, and returns them with the reason. A failure counts only
 /// when it happens twice: a network drive that stumbles once should not cost a picture.
-fn leave_out_bad(datasets: &mut Datasets, pool: &rayon::ThreadPool) -> Vec<(PathBuf, String)> {
-    let indices = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
-    let (items, opener) = (datasets.paths(), &datasets.opener);
+fn leave_out_bad(
+    datasets: &mut Datasets,
+    opener: &dyn OpenPicture,
+    indices: &[usize],
+    pool: &rayon::ThreadPool,
+) -> Vec<(PathBuf, String)> {
+    let items = datasets.paths();
     let failure = |i: usize| worker::guarded(&items[i], || opener.open(&items[i])).err();
     let mut bad: Vec<(usize, String)> = pool.install(|| {
         let twice = |i: usize| failure(i).and_then(|_| failure(i));

@@ -13,6 +13,7 @@
 //! | describe | `block.rs`, `summary.rs` | [`DataBlock`]: all of the above in one description, and its printed walk-through |
 //! | hold | `datasets.rs` | [`Datasets`]: what a description makes of a folder |
 //! | batch | `loader.rs`, `worker.rs` | [`DataLoaders`]: worker threads, order, prefetch |
+//! | keep | `cache/` | [`Cache`]: decoded pictures in memory or in a file |
 //!
 //! The module knows no picture format: something above it opens files ([`OpenPicture`]), and something above it carries a
 //! [`Batch`] to a device.
@@ -38,7 +39,7 @@ pub mod transform;
 mod worker;
 
 pub use block::{DataBlock, Files, InputBlock, OpenPicture, Source};
-pub use cache::Cache;
+pub use cache::{Cache, Kept};
 pub use category::{Categorize, CategoryBlock, MultiCategorize, MultiCategoryBlock, Vocab};
 pub use datasets::Datasets;
 pub use getter::{AttrGetter, ColReader, ItemGetter, getter};

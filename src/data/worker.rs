@@ -19,7 +19,6 @@
 //! stop and waits for those that are running: one picture's time.
 
 use super::block::OpenPicture;
-use super::buffer;
 use super::target::Targets;
 use super::transform::{self, BatchDraws, BatchTransforms, ItemTransform, Subset};
 use crate::rng::{Purpose, Rng};
@@ -202,7 +201,7 @@ impl Job {
             Some(Ok(picture)) => {
                 let stored = self.store(&mut progress, place, &picture);
                 stored.unwrap_or_else(|e| progress.fail(place, e));
-                buffer::give(picture.rgb);
+                picture.recycle();
             }
             Some(Err(e)) => progress.fail(place, e),
             None => {}

@@ -83,6 +83,11 @@ impl OpenPicture for PilImage {
     fn open(&self, path: &Path) -> Result<Picture> {
         open(path, &self.options)
     }
+
+    fn fingerprint(&self) -> Option<String> {
+        // With another release of this crate comes another release of the decoder.
+        Some(format!("onecycle {}, {:?}", env!("CARGO_PKG_VERSION"), self.options))
+    }
 }
 
 /// The picture in the file at `path`. fastai: `PILImage.create`.

@@ -265,7 +265,7 @@ pub fn dihedral(picture: Picture, k: usize) -> Picture {
             rgb.extend_from_slice(&picture.rgb[(row * w + column) * 3..][..3]);
         }
     }
-    buffer::give(picture.rgb);
+    picture.recycle();
     Picture { width, height, rgb }
 }
 

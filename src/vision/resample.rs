@@ -92,7 +92,7 @@ fn resample_with(source: View, width: usize, height: usize, avx2: bool) -> Pictu
         half = horizontal(source, width, avx2);
         whole = vertical(View::of(&half), height, avx2);
     }
-    buffer::give(half.rgb);
+    half.recycle();
     whole
 }
 

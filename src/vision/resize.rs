@@ -373,9 +373,9 @@ pub(super) fn take_and_resample(picture: Picture, region: Region, pad: PadMode, 
     } else {
         let padded = copy_padded(&picture, region, pad);
         result = resample_view(View::of(&padded), size.width, size.height);
-        buffer::give(padded.rgb);
+        padded.recycle();
     }
-    buffer::give(picture.rgb);
+    picture.recycle();
     result
 }
 

@@ -2,10 +2,10 @@
 //! along with a question.
 
 use crate::cli::flags::Device as Named;
-use crate::cli::output::size;
 use crate::cli::settings::DoctorSettings;
 use crate::cli::{Context, run};
 use crate::device::report::{Gpu, Kernels, Memory, Report, Standing};
+use crate::fs::size;
 use crate::learner::colour;
 use crate::{Device, Result};
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ fn sections(report: &Report, named: Named, device: Option<&Device>) -> Vec<Secti
 }
 
 fn memory(memory: Memory) -> String {
-    format!("{} of {} free", size(memory.free), size(memory.total))
+    format!("{} of {} free", size(memory.free as u64), size(memory.total as u64))
 }
 
 /// `NVIDIA H200, compute capability 9.0, 139 GiB of 141 GiB free`, or why it can't be used.
