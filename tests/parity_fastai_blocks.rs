@@ -540,6 +540,19 @@ fn a_table_goes_all_the_way() {
     let labels: Vec<Vec<String>> = vec![vec!["pug".into(), "odd".into()], vec![]];
     let two = by_files.test_loader(a.paths[..2].to_vec(), Some(&labels)).unwrap().one_batch().unwrap();
     assert_eq!(two.targets.get(1), Target::MultiCategory(vec![0.0; 6]));
+
+    // The same table once more, as a test set with and without labels; and one with a label that nobody has learned.
+    let labelled = dls.test_source(&table, true).unwrap();
+    let items: Vec<usize> = labelled.epoch(0).flat_map(|b| b.unwrap().indices).collect();
+    assert!(items == (0..20).collect::<Vec<_>>() && labelled.targets() == dls.train.targets());
+    let blind = dls.test_source(&table, false).unwrap();
+    assert!(blind.one_batch().unwrap().targets == Targets::unknown(4) && blind.path(3) == labelled.path(3));
+    let other = Table::parse("test.csv", "fname,label\nAbyssinian_2.jpg,Abyssinian zebra\n").unwrap();
+    let e = dls.test_source(&other, true).err().unwrap();
+    assert!(e.item().unwrap().ends_with("Abyssinian_2.jpg") && e.message().contains("'zebra'"), "{e}");
+    assert_eq!(dls.test_source(&other, false).unwrap().n_items(), 1);
+    let empty = Table::parse("none.csv", "fname,label\n").unwrap();
+    assert!(dls.test_source(&empty, false).err().unwrap().to_string().contains("none.csv: no items found"));
 }
 
 /// A bad record in an exported model is an error, not a transform with other settings.

@@ -242,22 +242,23 @@ impl DataBlock {
     }
 
     pub(super) fn datasets_of(&self, source: &dyn Source) -> Result<Datasets> {
-        let items = source.items(&*self.get_items)?;
-        let shown = source.shown();
-        if items.is_empty() {
-            return Err(Error::new(ErrorKind::Data, "no items found")
-                .on(shown)
-                .remedy("check the path and the get_items function"));
-        }
+        let items = self.items(source)?;
         one_each("get_x", &self.get_x, "input")?;
         one_each("get_y", &self.get_y, "target")?;
-        let label = self.labels().ok_or_else(|| {
-            Error::new(ErrorKind::Data, "the DataBlock has no labels")
-                .on("get_y")
-                .remedy("add .get_y(parent_label), or another labeller")
-        })?;
+        let label = self.labels().ok_or_else(no_labels)?;
         let splits = self.splitter.split(&items)?;
-        Datasets::new(self, shown, items, splits, label)
+        Datasets::new(self, source.shown(), items, splits, label)
+    }
+
+    /// The items of `source`; none is an error.
+    pub(super) fn items(&self, source: &dyn Source) -> Result<Vec<Item>> {
+        let items = source.items(&*self.get_items)?;
+        match items.is_empty() {
+            true => Err(Error::new(ErrorKind::Data, "no items found")
+                .on(source.shown())
+                .remedy("check the path and the get_items function")),
+            false => Ok(items),
+        }
     }
 
     /// Datasets and the loaders over them.
@@ -277,6 +278,13 @@ impl DataBlock {
     pub(super) fn labels(&self) -> Option<&dyn Getter> {
         self.get_y.first().map(AsRef::as_ref)
     }
+}
+
+/// What a data set without `get_y` lacks.
+pub(super) fn no_labels() -> Error {
+    Error::new(ErrorKind::Data, "the DataBlock has no labels")
+        .on("get_y")
+        .remedy("add .get_y(parent_label), or another labeller")
 }
 
 /// fastai's complaint about getters that have no block.

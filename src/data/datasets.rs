@@ -1,7 +1,7 @@
 //! Items, split and labelled: what a `DataBlock` makes of a folder.
 
 use super::Picture;
-use super::block::{DataBlock, OpenPicture};
+use super::block::{DataBlock, OpenPicture, Source, no_labels};
 use super::category::Vocab;
 use super::item::{Item, Value};
 use super::label::Getter;
@@ -24,6 +24,7 @@ pub struct Datasets {
     splits: Splits,
     targets: Arc<Targets>, // [items]; -1 or NaN where the splitter left the item out
     encode: Arc<dyn Encode>,
+    block: DataBlock,
     pub(super) opener: Arc<dyn OpenPicture>,
     pub(super) item_tfms: Vec<Arc<dyn ItemTransform>>,
     pub(super) batch_tfms: Arc<dyn BatchTransforms>,
@@ -45,11 +46,7 @@ impl Datasets {
             .on(source)
             .remedy("change the splitter, or add pictures"));
         }
-        let path = |item: &Item| match block.paths() {
-            None => item.path().map(Path::to_owned),
-            Some(getter) => path_of(getter.get(item)?).map_err(|e| e.on(item)),
-        };
-        let paths = items.iter().map(path).collect::<Result<Vec<PathBuf>>>()?;
+        let paths = paths(block, &items)?;
         let label = |&i: &usize| labels.get(&items[i]).map_err(|e| e.on(&items[i]));
         let train = splits.train.iter().map(label).collect::<Result<Vec<Value>>>()?;
         let valid = splits.valid.iter().map(label).collect::<Result<Vec<Value>>>()?;
@@ -82,6 +79,7 @@ impl Datasets {
             splits,
             targets: Arc::new(targets),
             encode,
+            block: block.clone(),
             opener: block.opener.clone(),
             item_tfms: block.item_tfms.clone(),
             batch_tfms: block.batch_tfms.clone(),
@@ -197,10 +195,30 @@ impl Datasets {
         Ok((self.opener.open(path)?, target))
     }
 
+    /// Other items, as the `DataBlock` finds and labels them: their files, and their labels if wanted.
+    pub(super) fn find(&self, source: &dyn Source, with_labels: bool) -> Result<(Vec<PathBuf>, Option<Vec<Value>>)> {
+        let items = self.block.items(source)?;
+        let label = |item: &Item| match self.block.labels() {
+            Some(getter) => getter.get(item).map_err(|e| e.on(item)),
+            None => Err(no_labels()),
+        };
+        let labels = with_labels.then(|| items.iter().map(label).collect::<Result<Vec<Value>>>()).transpose()?;
+        Ok((paths(&self.block, &items)?, labels))
+    }
+
     pub(super) fn remove(&mut self, bad: impl Fn(usize) -> bool) {
         self.splits.train.retain(|&i| !bad(i));
         self.splits.valid.retain(|&i| !bad(i));
     }
+}
+
+/// The files of the items' pictures.
+fn paths(block: &DataBlock, items: &[Item]) -> Result<Vec<PathBuf>> {
+    let path = |item: &Item| match block.paths() {
+        None => item.path().map(Path::to_owned),
+        Some(getter) => path_of(getter.get(item)?).map_err(|e| e.on(item)),
+    };
+    items.iter().map(path).collect()
 }
 
 /// What `get_x` found, as a path.

@@ -19,7 +19,7 @@
 //! # }
 //! ```
 
-use super::block::OpenPicture;
+use super::block::{OpenPicture, Source};
 use super::cache::{Cache, Kept};
 use super::datasets::Datasets;
 use super::item::Value;
@@ -346,6 +346,24 @@ impl DataLoaders {
     /// Threads cannot be started.
     pub fn test_dl<P: Into<PathBuf>>(&self, files: impl IntoIterator<Item = P>) -> Result<DataLoader> {
         self.test_loader::<&str>(files.into_iter().map(Into::into).collect(), None)
+    }
+
+    /// A loader over the items of another folder, list or table, found as the `DataBlock` finds its own, with the validation
+    /// behaviour of these, and with their labels if wanted. fastai: `dls.test_dl(df, with_labels=True)`.
+    ///
+    /// ```no_run
+    /// # fn demo(dls: onecycle::data::DataLoaders) -> onecycle::Result<()> {
+    /// use onecycle::data::Table;
+    /// let test = dls.test_source(&Table::read_csv("planet/test.csv")?, false)?; // get_x of the DataBlock names the files
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`DataBlock::datasets`](super::DataBlock::datasets); a label is not in the vocabulary.
+    pub fn test_source(&self, source: impl Source, with_labels: bool) -> Result<DataLoader> {
+        let (paths, labels) = self.datasets.find(&source, with_labels)?;
+        self.test_loader(paths, labels.as_deref())
     }
 
     /// A loader over other files with their labels, if there are any; of these the validation behaviour. fastai:
