@@ -307,61 +307,6 @@ fn tiny_resnet_trajectory_parity() {
     }
 }
 
-#[test]
-fn schedules_parity() {
-    let Some(json) = common::json("training/schedules.json") else { return };
-    let groups = json["groups"].as_u64().unwrap() as usize;
-    let lr_of = |v: &serde_json::Value| match (v.as_f64(), v["start"].as_f64(), v["stop"].as_f64()) {
-        (Some(lr), ..) => LrMax::All(lr),
-        (None, Some(a), Some(b)) => LrMax::Between(a, b),
-        (None, None, Some(b)) => LrMax::Last(b),
-        _ => panic!("a learning rate of another form: {v}"),
-    };
-    for case in json["cases"].as_array().unwrap() {
-        for phase in case["phases"].as_array().unwrap() {
-            let args = &phase["args"];
-            let name = case["name"].as_str().unwrap();
-            let rows = phase["rows"].as_array().unwrap();
-            match args["kind"].as_str().unwrap() {
-                "one_cycle" => {
-                    let number = |key: &str| args[key].as_f64().unwrap();
-                    let moms: Vec<f64> = args["moms"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
-                    let cycle = OneCycle {
-                        div: number("div"),
-                        div_final: number("div_final"),
-                        pct_start: number("pct_start"),
-                        moms: (moms[0], moms[1], moms[2]),
-                    };
-                    let curves: Vec<_> =
-                        lr_of(&args["lr_max"]).per_group(groups).into_iter().map(|lr| one_cycle(lr, &cycle)).collect();
-                    for (k, row) in rows.iter().enumerate() {
-                        let position = k as f64 / rows.len() as f64;
-                        let close = |got: f64, want: f64, tolerance: f64| {
-                            assert!((got - want).abs() <= tolerance * want.abs(), "{name} step {k}: {got} for {want}");
-                        };
-                        for g in 0..groups {
-                            close(curves[g].0(position), row["lr"][g].as_f64().unwrap(), 1e-5);
-                            close(curves[g].0(position), row["lr_exact"][g].as_f64().unwrap(), 1e-12);
-                        }
-                        close(curves[0].1(position), row["mom"].as_f64().unwrap(), 1e-5);
-                        close(curves[0].1(position), row["mom_exact"].as_f64().unwrap(), 1e-12);
-                    }
-                }
-                "fit" => {
-                    let lrs = lr_of(&args["lr"]).per_group(groups);
-                    for row in rows {
-                        for g in 0..groups {
-                            let want = row["lr"][g].as_f64().unwrap();
-                            assert!((lrs[g] - want).abs() <= 1e-5 * want, "{name}: {} for {want}", lrs[g]);
-                        }
-                    }
-                }
-                other => common::skip(format_args!("{name}: {other} isn't built yet")),
-            }
-        }
-    }
-}
-
 /// A gradient that vanishes silently is the worst defect of such a library: none may, in any architecture.
 #[test]
 fn every_parameter_gets_a_gradient() {

@@ -103,6 +103,11 @@ pub trait Callback: Send {
         0
     }
 
+    /// Whether it takes part when the learning-rate finder trains and throws the result away. What stops, saves or reports shouldn't.
+    fn runs_in_lr_find(&self) -> bool {
+        true
+    }
+
     /// The fit begins.
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
         Ok(())

@@ -7,11 +7,12 @@
 use super::Learner;
 use super::callback::{self, Callback, Event, Level, Signal, Stop};
 use super::feed::{Fed, Feed};
-use super::scheduler::ParamScheduler;
+use super::policies::FitOptions;
+use super::scheduler::{ParamScheduler, SkipToEpoch};
+use super::{Slot, Stay};
 use crate::data::{Batch, BatchDraws, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
-use crate::optim::schedule::{OneCycle, Schedule, one_cycle};
 use crate::tensor::Pending;
 use crate::{Device, Error, ErrorKind, Result, Tensor, autograd, ops};
 use std::collections::VecDeque;
@@ -47,57 +48,55 @@ pub(super) struct Progress {
 }
 
 impl Learner {
-    /// Trains for `epochs` with constant learning rates: fastai's `fit`. A number is for all parameter groups, a range from
-    /// the first group to the last.
-    ///
-    /// # Errors
-    /// What a batch, the model or a callback fails with; [`ErrorKind::NotFinite`] when the loss becomes NaN or infinite.
-    pub fn fit(&mut self, epochs: usize, lr: impl Into<LrMax>) -> Result<()> {
-        self.run_fit(epochs, &lr.into(), None)
-    }
-
-    /// Trains for `epochs` with the one-cycle policy up to the learning rate `lr_max`: fastai's `fit_one_cycle`.
-    /// `lr_max` is a number (`1e-2`), a range from the first parameter group to the last (`1e-6..1e-4`, or
-    /// [`slice(1e-6, 1e-4)`](crate::optim::slice)), or a list.
-    ///
-    /// # Errors
-    /// As [`Learner::fit`].
-    pub fn fit_one_cycle(&mut self, epochs: usize, lr_max: impl Into<LrMax>) -> Result<()> {
-        self.fit_one_cycle_with(epochs, lr_max, &OneCycle::default())
-    }
-
-    /// [`Learner::fit_one_cycle`] with another shape of the cycle.
-    ///
-    /// # Errors
-    /// As [`Learner::fit`].
-    pub fn fit_one_cycle_with(&mut self, epochs: usize, lr_max: impl Into<LrMax>, cycle: &OneCycle) -> Result<()> {
-        let lr_max = lr_max.into();
-        lr_max.check(self.opt.param_groups().len())?;
-        let lrs = lr_max.per_group(self.opt.param_groups().len());
-        let (lr, mom): (Vec<Schedule>, Vec<Schedule>) = lrs.into_iter().map(|lr| one_cycle(lr, cycle)).unzip();
-        self.run_fit(epochs, &lr_max, Some(ParamScheduler::new(lr, mom)))
-    }
-
-    fn run_fit(&mut self, epochs: usize, lr: &LrMax, scheduler: Option<ParamScheduler>) -> Result<()> {
+    /// A fit of `epochs` with the learning rates `lr`, which a scheduler among `options` may change before each batch.
+    pub(super) fn run_fit(
+        &mut self,
+        epochs: usize,
+        lr: &LrMax,
+        scheduler: Option<ParamScheduler>,
+        options: &mut FitOptions,
+    ) -> Result<()> {
+        let argument = |text: &str| Error::new(ErrorKind::Argument, text);
         if epochs == 0 {
-            return Err(Error::new(ErrorKind::Argument, "a fit needs at least one epoch").on("epochs"));
+            return Err(argument("a fit needs at least one epoch").on("epochs").remedy("say how many; 1 is fine"));
+        }
+        if options.start_epoch >= epochs {
+            let message = format!("a fit of {epochs} epochs cannot start at epoch {}", options.start_epoch);
+            return Err(argument(&message)
+                .on("start_epoch")
+                .remedy("count from 0, and give the whole number of epochs"));
+        }
+        let wd = options.wd.or(self.wd);
+        if let Some(bad) = wd.filter(|wd| !(wd.is_finite() && *wd >= 0.0)) {
+            return Err(argument(&format!("a weight decay of {bad}")).on("wd").remedy("use 0 or more, such as 0.01"));
         }
         lr.check(self.opt.param_groups().len())?;
         let lrs = lr.per_group(self.opt.param_groups().len());
-        let wd = self.wd;
+        if options.reset_opt {
+            self.opt.reset();
+        }
         self.opt.set(|g, h| {
             h.lr = lrs[g];
             h.wd = wd.unwrap_or(h.wd);
         });
         self.at = Progress { n_epoch: epochs, ..Progress::default() };
-        self.cbs.extend(scheduler.map(|s| Box::new(s) as Box<dyn Callback>));
-        self.cbs.sort_by_key(|cb| cb.order());
+        let own = scheduler.map(|s| Box::new(s) as Box<dyn Callback>);
+        let skip = (options.start_epoch > 0).then(|| Box::new(SkipToEpoch(options.start_epoch)) as Box<dyn Callback>);
+        self.cbs.extend(own.into_iter().chain(skip).map(|cb| Slot { cb, stay: Stay::ThisFit }));
+        self.cbs.extend(options.cbs.drain(..).map(|cb| Slot { cb, stay: Stay::GoBack }));
+        self.sort_cbs();
         if let Device::Cuda(gpu) = self.device {
             gpu.reset_peak();
         }
         let outcome = self.fit_loop();
         (self.at.pred, self.at.loss) = (None, None);
-        self.cbs.retain(|cb| cb.name() != ParamScheduler::NAME);
+        for slot in std::mem::take(&mut self.cbs) {
+            match slot.stay {
+                Stay::Always => self.cbs.push(slot),
+                Stay::ThisFit => {}
+                Stay::GoBack => options.cbs.push(slot.cb),
+            }
+        }
         self.opt.zero_grad();
         match outcome {
             Err(Stop::Failed(e)) => Err(self.advise(e)),
@@ -133,6 +132,7 @@ impl Learner {
                     learn.level(Level::Train, Learner::train_pass)?;
                     learn.level(Level::Validate, Learner::validate_pass)
                 })?;
+                learn.epochs_seen += 1;
             }
             Ok(())
         })
@@ -140,12 +140,10 @@ impl Learner {
 
     fn train_pass(&mut self) -> Signal {
         let epoch = self.epochs_seen;
-        self.epochs_seen += 1;
         let mut batches = Feed::new(&self.dls.train, epoch, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.load(i, &batch?, Subset::Train, epoch)?;
             self.level(Level::Batch, Learner::train_batch)?;
-            self.step_number += 1;
         }
         self.at.waited += batches.waited();
         self.take_losses(0)?;
@@ -154,7 +152,8 @@ impl Learner {
     }
 
     fn train_batch(&mut self) -> Signal {
-        self.forward(&Context::train(self.seed, self.step_number))?;
+        let step = self.epochs_seen * self.at.n_iter as u64 + self.at.iter as u64;
+        self.forward(&Context::train(self.seed, step))?;
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
             autograd::backward(loss)?;
@@ -203,6 +202,7 @@ impl Learner {
 
     fn record_losses(&mut self) {
         for loss in self.at.arrived.drain(..) {
+            self.recorder.raw.push(loss);
             self.recorder.losses.push(self.recorder.smooth.push(loss));
         }
     }
@@ -235,7 +235,7 @@ impl Learner {
     fn event(&mut self, event: Event) -> Signal {
         self.keep_books(event)?;
         let mut cbs = std::mem::take(&mut self.cbs);
-        let outcome = cbs.iter_mut().try_for_each(|cb| callback::call(cb.as_mut(), event, self));
+        let outcome = cbs.iter_mut().try_for_each(|slot| callback::call(slot.cb.as_mut(), event, self));
         cbs.append(&mut self.cbs); // callbacks that callbacks have added
         self.cbs = cbs;
         outcome

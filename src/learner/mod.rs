@@ -15,6 +15,8 @@
 //! | question | file |
 //! |---|---|
 //! | what happens in a fit, in which order | `fit.rs`, the loop on one screen |
+//! | which learning rate when | `policies.rs`, `scheduler.rs` |
+//! | which learning rate at all | `lr_find.rs`, `suggest.rs` |
 //! | how batches get to the device | `feed.rs` |
 //! | how to take part in it | `callback.rs` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
@@ -27,24 +29,29 @@ mod export;
 mod feed;
 mod fit;
 mod interpret;
+mod lr_find;
 mod metrics;
+mod policies;
 mod predict;
 #[cfg(feature = "cli")]
 mod progress;
 mod recorder;
 mod scheduler;
+pub mod suggest;
 mod table;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
+pub use lr_find::{LrFind, SuggestedLrs};
 pub use metrics::{Metric, accuracy, argmax, error_rate};
+pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 pub use recorder::{Recorder, Row, Smooth};
-pub use scheduler::{ParamScheduler, StopOnFlag, TerminateOnNaN};
+pub use scheduler::{ParamScheduler, SkipToEpoch, StopOnFlag, TerminateOnNaN};
 pub use table::{Table, format_time};
 pub use vision_learner::{vision_learner, vision_learner_on};
 
@@ -66,7 +73,7 @@ pub struct Learner {
     opt: Optimizer,
     loss: CrossEntropy,
     metrics: Vec<Metric>,
-    cbs: Vec<Box<dyn Callback>>,
+    cbs: Vec<Slot>,
     recorder: Recorder,
     wd: Option<f64>,
     seed: u64,
@@ -76,9 +83,26 @@ pub struct Learner {
     /// Pictures that stay on the device.
     kept: Option<Arc<Mutex<feed::Kept>>>,
     at: fit::Progress,
-    /// Training passes and batches over all fits: the addresses of shuffling, augmentation and dropout.
+    /// Epochs over all fits: the address of shuffling, augmentation and, with the batch, of dropout.
     epochs_seen: u64,
-    step_number: u64,
+    /// The learning-rate finder is at work.
+    finding_lr: bool,
+}
+
+/// A callback, and how long it stays.
+struct Slot {
+    cb: Box<dyn Callback>,
+    stay: Stay,
+}
+
+#[derive(Clone, Copy)]
+enum Stay {
+    /// Until it is removed.
+    Always,
+    /// Until the fit ends.
+    ThisFit,
+    /// Until the fit ends; then it goes back to who lent it.
+    GoBack,
 }
 
 impl Learner {
@@ -93,7 +117,7 @@ impl Learner {
             opt,
             loss: CrossEntropy::default(),
             metrics: Vec::new(),
-            cbs: vec![Box::new(TerminateOnNaN)],
+            cbs: vec![Slot { cb: Box::new(TerminateOnNaN), stay: Stay::Always }],
             recorder: Recorder::default(),
             wd: None,
             device: Device::Cpu,
@@ -101,7 +125,7 @@ impl Learner {
             kept: None,
             at: Default::default(),
             epochs_seen: 0,
-            step_number: 0,
+            finding_lr: false,
         }
     }
 
@@ -187,13 +211,17 @@ impl Learner {
 
     /// Adds a callback.
     pub fn add_cb(&mut self, cb: impl Callback + 'static) {
-        self.cbs.push(Box::new(cb));
-        self.cbs.sort_by_key(|cb| cb.order());
+        self.cbs.push(Slot { cb: Box::new(cb), stay: Stay::Always });
+        self.sort_cbs();
+    }
+
+    fn sort_cbs(&mut self) {
+        self.cbs.sort_by_key(|slot| slot.cb.order());
     }
 
     /// Removes the callbacks called `name`.
     pub fn remove_cb(&mut self, name: &str) {
-        self.cbs.retain(|cb| cb.name() != name);
+        self.cbs.retain(|slot| slot.cb.name() != name);
     }
 
     /// Lets all parameter groups but the last (the head) rest; norms go on training. As in fastai.
@@ -245,7 +273,7 @@ impl Learner {
         }
         out += "Callbacks:";
         // The first and the second of fastai's list are the learner itself here.
-        let names = ["TrainEvalCallback", "Recorder"].into_iter().chain(self.cbs.iter().map(|cb| cb.name()));
+        let names = ["TrainEvalCallback", "Recorder"].into_iter().chain(self.cbs.iter().map(|slot| slot.cb.name()));
         names.for_each(|name| _ = write!(out, "\n  - {name}"));
         Ok(out)
     }
@@ -308,6 +336,11 @@ impl Learner {
     /// During a fit: training pass or validation pass.
     pub fn is_training(&self) -> bool {
         self.at.training
+    }
+
+    /// During a fit: whether it is the learning-rate finder's, which is forgotten afterwards.
+    pub fn in_lr_find(&self) -> bool {
+        self.finding_lr
     }
 
     /// During a fit: how much of the training is done, 0 at the first batch.

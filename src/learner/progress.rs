@@ -54,14 +54,16 @@ impl Callback for ProgressCallback {
     }
 
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
-        let table = Table::new(learn.metric_names());
-        self.progress.result(&table.header());
-        self.table = Some(table);
+        self.table = (!learn.in_lr_find()).then(|| Table::new(learn.metric_names()));
+        if let Some(table) = &self.table {
+            self.progress.result(&table.header());
+        }
         Ok(())
     }
 
     fn before_train(&mut self, learn: &mut Learner) -> Signal {
-        self.progress.begin(format!("epoch {}/{}", learn.epoch() + 1, learn.n_epoch()), learn.n_iter());
+        let what = if learn.in_lr_find() { "lr_find" } else { "epoch" };
+        self.progress.begin(format!("{what} {}/{}", learn.epoch() + 1, learn.n_epoch()), learn.n_iter());
         Ok(())
     }
 

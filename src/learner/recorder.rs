@@ -78,6 +78,7 @@ impl Smooth {
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     pub(super) smooth: Smooth,
+    pub(super) raw: Vec<f64>,
     pub(super) losses: Vec<f64>,
     pub(super) lrs: Vec<f64>,
     pub(super) moms: Vec<f64>,
@@ -90,6 +91,11 @@ impl Recorder {
     /// The smoothed training loss after each batch of the last fit.
     pub fn losses(&self) -> &[f64] {
         &self.losses
+    }
+
+    /// The training loss of each batch of the last fit.
+    pub fn batch_losses(&self) -> &[f64] {
+        &self.raw
     }
 
     /// The last group's learning rate at each batch of the last fit.

@@ -1,7 +1,7 @@
 //! Callbacks that every learner has, or every one-cycle fit.
 
 use super::Learner;
-use super::callback::{Callback, Signal};
+use super::callback::{Callback, Level, Signal, Stop};
 use crate::optim::schedule::Schedule;
 use crate::{Device, Error, ErrorKind};
 use std::sync::Arc;
@@ -11,21 +11,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// is at 0, the last one step before 1.
 pub struct ParamScheduler {
     lr: Vec<Schedule>,
-    mom: Vec<Schedule>,
+    mom: Option<Vec<Schedule>>,
 }
 
 impl ParamScheduler {
-    pub(super) const NAME: &'static str = "ParamScheduler";
-
-    /// A schedule for each group, of the learning rate and of the momentum.
-    pub fn new(lr: Vec<Schedule>, mom: Vec<Schedule>) -> ParamScheduler {
+    /// A schedule for each group, of the learning rate and of the momentum, which stays as it is without any.
+    pub fn new(lr: Vec<Schedule>, mom: Option<Vec<Schedule>>) -> ParamScheduler {
         ParamScheduler { lr, mom }
     }
 }
 
 impl Callback for ParamScheduler {
     fn name(&self) -> &'static str {
-        ParamScheduler::NAME
+        "ParamScheduler"
     }
 
     fn order(&self) -> i32 {
@@ -37,10 +35,32 @@ impl Callback for ParamScheduler {
             let position = learn.pct_train();
             learn.opt_mut().set(|g, h| {
                 h.lr = self.lr[g](position);
-                h.mom = self.mom[g](position);
+                h.mom = self.mom.as_ref().map_or(h.mom, |mom| mom[g](position));
             });
         }
         Ok(())
+    }
+}
+
+/// Leaves out the first epochs of a fit, whose schedule goes on from where they would have ended; their rows in the table have only a
+/// number and a time. fastai: `SkipToEpoch`, the argument `start_epoch` of every fit.
+#[derive(Clone, Copy, Debug)]
+pub struct SkipToEpoch(pub usize);
+
+impl Callback for SkipToEpoch {
+    fn name(&self) -> &'static str {
+        "SkipToEpoch"
+    }
+
+    fn order(&self) -> i32 {
+        70
+    }
+
+    fn before_epoch(&mut self, learn: &mut Learner) -> Signal {
+        match learn.epoch() < self.0 {
+            true => Err(Stop::Cancel(Level::Epoch)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -57,6 +77,11 @@ impl Callback for TerminateOnNaN {
 
     fn order(&self) -> i32 {
         -9
+    }
+
+    /// The finder looks for the learning rate at which this happens.
+    fn runs_in_lr_find(&self) -> bool {
+        false
     }
 
     fn after_loss(&mut self, learn: &mut Learner) -> Signal {

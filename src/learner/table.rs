@@ -37,10 +37,12 @@ impl Table {
         cells.join("  ")
     }
 
-    /// The cells of an epoch: train_loss, valid_loss and metrics (`None` without validation), then the time.
+    /// The cells of an epoch: train_loss, valid_loss and metrics (`None` without validation), then the time. An epoch that was left out has
+    /// no numbers, and as in fastai the time comes next.
     pub fn cells(&self, epoch: usize, values: &[Option<f64>], seconds: f64) -> Vec<String> {
         let number = |v: &Option<f64>| v.map_or("None".to_string(), |v| format!("{v:.6}"));
-        let numbers = values.iter().map(number);
+        let left_out = values.iter().all(Option::is_none);
+        let numbers = values.iter().filter(|_| !left_out).map(number);
         [epoch.to_string()].into_iter().chain(numbers).chain([format_time(seconds)]).collect()
     }
 

@@ -7,4 +7,4 @@
 mod optimizer;
 pub mod schedule;
 
-pub use optimizer::{Group, Hyper, LrMax, Optimizer, OptimizerKind, slice};
+pub use optimizer::{Group, Hyper, LrMax, Optimizer, OptimizerKind, Snapshot, slice};

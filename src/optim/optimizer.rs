@@ -102,20 +102,31 @@ impl LrMax {
     }
 
     /// # Errors
-    /// [`ErrorKind::Argument`] unless every rate is positive and finite and a list has one for each group.
+    /// [`ErrorKind::Argument`] unless every rate is positive and finite, a range ascends, and a list has one for each group.
     pub(crate) fn check(&self, groups: usize) -> Result<()> {
         let given = match self {
             LrMax::All(lr) | LrMax::Last(lr) => vec![*lr],
             LrMax::Between(a, b) => vec![*a, *b],
             LrMax::Each(lrs) if lrs.len() != groups => {
                 let message = format!("{} learning rates for {groups} parameter groups", lrs.len());
-                return Err(Error::new(ErrorKind::Argument, message));
+                return Err(Error::new(ErrorKind::Argument, message)
+                    .on("lr")
+                    .remedy("give one for each group, or one number"));
             }
             LrMax::Each(lrs) => lrs.clone(),
         };
         match given.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
-            Some(bad) => Err(Error::new(ErrorKind::Argument, format!("a learning rate must be above 0, not {bad}"))),
-            None => Ok(()),
+            Some(bad) => Err(Error::new(ErrorKind::Argument, format!("a learning rate must be above 0, not {bad}"))
+                .on("lr")
+                .remedy("1e-3 is a usual one; lr_find suggests one")),
+            None => match *self {
+                LrMax::Between(a, b) if a > b => {
+                    Err(Error::new(ErrorKind::Argument, format!("the range of learning rates {a:e}..{b:e} descends"))
+                        .on("lr")
+                        .remedy(format!("the first layers get the smaller one: {b:e}..{a:e}")))
+                }
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -185,6 +196,12 @@ pub struct Optimizer {
     decoupled: bool,
     groups: Vec<Group>,
     frozen_idx: usize,
+}
+
+/// What an [`Optimizer`] is at a moment, but for the parameters: [`Optimizer::snapshot`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    groups: Vec<(Hyper, Vec<State>)>,
 }
 
 impl Optimizer {
@@ -294,6 +311,27 @@ impl Optimizer {
         for entry in self.groups.iter().flat_map(|g| &g.entries) {
             entry.param.take_grad();
         }
+    }
+
+    /// Hyper-parameters, averages and step counts, to come back to. Costs memory only for what steps change afterwards.
+    pub fn snapshot(&self) -> Snapshot {
+        let states = |group: &Group| group.entries.iter().map(|e| e.state.clone()).collect();
+        Snapshot { groups: self.groups.iter().map(|group| (group.hyper, states(group))).collect() }
+    }
+
+    /// Goes back to a [`Snapshot`] of this optimizer.
+    pub fn restore(&mut self, snapshot: Snapshot) {
+        for (group, (hyper, states)) in self.groups.iter_mut().zip(snapshot.groups) {
+            group.hyper = hyper;
+            group.entries.iter_mut().zip(states).for_each(|(entry, state)| entry.state = state);
+        }
+    }
+
+    /// As it was when it was made: default hyper-parameters, no averages. What is frozen stays frozen. fastai: `reset_opt=True`.
+    pub fn reset(&mut self) {
+        let hyper = self.kind.defaults();
+        self.set(|_, h| *h = hyper);
+        self.clear_state();
     }
 
     /// Forgets the averages and step counts.
