@@ -24,7 +24,7 @@ impl OpenPicture for Drawn {
         let name = path.file_name().unwrap().to_string_lossy();
         let hash = name.bytes().fold(7usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let base = if path.parent() == Some(Path::new("dark")) { 0 } else { 150 };
-        let rgb = (0..16 * 16 * 3).map(|i| (base + (i * hash >> 3) % 100) as u8).collect();
+        let rgb = (0..16 * 16 * 3).map(|i| (base + ((i * hash) >> 3) % 100) as u8).collect();
         Ok(Picture { width: 16, height: 16, rgb })
     }
 }
