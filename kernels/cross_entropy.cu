@@ -1,9 +1,11 @@
 // Softmax cross entropy over rows of logits x [rows, C]: loss and gradient in one pass, probabilities, and how many rows are right.
 //
 //     lse  = log sum exp(x)
-//     loss = (1 - e) (lse - x[t]) + e/C sum (lse - x)       e: label smoothing
-//     dx   = w/W (softmax(x) - (1 - e) onehot(t) - e/C)     w: the weight of the row's class, 0 where the target is ignored;
-//                                                           W: the sum of all rows' weights
+//     ce   = w ((1 - e) (lse - x[t]) + e/C sum (lse - x))   e: label smoothing; w: the weight of the row's class, 0 where the
+//     loss = u/W ce                                            target is ignored; u: the row's own weight
+//     dx   = u/W w (softmax(x) - (1 - e) onehot(t) - e/C)   W: the sum of all w; the number of rows with a u or a focal exponent
+//
+// Focal: loss = u/W (1-p)^g ce with p = exp(-ce), and dx times (1-p)^g + g (1-p)^(g-1) p ce.
 //
 // CPU reference: src/ops/cross_entropy/cpu.rs. Launched by src/ops/cross_entropy/cuda.rs.
 //
@@ -13,14 +15,15 @@
 //
 // Try it: cargo test --test emulator -- cross_entropy        Bench: cargo bench --bench ops -- cross_entropy
 
-#include "common.cuh"
+#include "loss.cuh"
 
 struct CrossEntropy {
     i64 rows, classes;
     i64 ignore_index;
     f32 smoothing;
+    f32 gamma; // negative: not focal
 };
-LAYOUT(CrossEntropy, rows, classes, ignore_index, smoothing)
+LAYOUT(CrossEntropy, rows, classes, ignore_index, smoothing, gamma)
 
 __device__ __forceinline__ f32 warp_max(f32 x)
 {
@@ -56,20 +59,38 @@ __device__ __forceinline__ f32 row_weight(CrossEntropy g, const f32* weights, i6
     return weights ? weights[target] : 1;
 }
 
-// logits [rows, C], targets [rows], class weights [C] or null -> dx [rows, C], losses [rows] (each with its share w/W)
+// What the focal loss makes of a row's cross entropy, and its derivative.
+__device__ __forceinline__ void focal(f32 gamma, f32& loss, f32& slope)
+{
+    const f32 ce = loss, p = expf(-ce), missing = 1 - p;
+    if (missing <= 0) { // 0^(gamma - 1) would be infinite below 1; a row that cannot be better has no gradient
+        loss = 0;
+        slope = gamma == 0 ? 1 : 0;
+        return;
+    }
+    const f32 power = expf(gamma * logf(missing));
+    loss = power * ce;
+    slope = power + gamma * power / missing * p * ce;
+}
+
+// logits [rows, C], targets [rows], class weights [C] or null, row weights [rows] or null -> dx [rows, C], losses [rows] (each with its share)
 template <typename T>
-__global__ void __launch_bounds__(256) cross_entropy_rows(CrossEntropy g, const T* logits, const i64* targets, const f32* weights, T* dx, f32* losses)
+__global__ void __launch_bounds__(256) cross_entropy_rows(CrossEntropy g, const T* logits, const i64* targets, const f32* weights, const f32* shares, T* dx, f32* losses)
 {
     __shared__ f64 scratch[WARP];
-    f64 total = 0;
-    for (i64 row = threadIdx.x; row < g.rows; row += blockDim.x)
-        total += row_weight(g, weights, targets[row]);
-    total = block_sum(total, scratch);
+    f64 total = (f64)g.rows;
+    if (!shares && g.gamma < 0) {
+        total = 0;
+        for (i64 row = threadIdx.x; row < g.rows; row += blockDim.x)
+            total += row_weight(g, weights, targets[row]);
+        total = block_sum(total, scratch);
+    }
+    const f32 each = (f32)(1 / total);
     const i32 lane = threadIdx.x % WARP;
     for (i64 row = first() / WARP; row < g.rows; row += step() / WARP) {
         const T* x = logits + row * g.classes;
         const i64 target = targets[row];
-        const f32 weight = (f32)(row_weight(g, weights, target) / total), e = g.smoothing;
+        const f32 weight = row_weight(g, weights, target), e = g.smoothing;
         if (target == g.ignore_index) {
             for (i64 i = lane; i < g.classes; i += WARP)
                 dx[row * g.classes + i] = from_f32<T>(0);
@@ -80,18 +101,22 @@ __global__ void __launch_bounds__(256) cross_entropy_rows(CrossEntropy g, const 
         f32 max, log_sum;
         row_statistics(x, g.classes, max, log_sum);
         f32 spread = 0; // sum of (lse - x)
+        for (i64 i = lane; i < g.classes && e > 0; i += WARP)
+            spread -= to_f32(x[i]) - max - log_sum;
+        spread = warp_sum(spread);
+        const bool is_class = target >= 0 && target < g.classes;
+        const f32 plain = is_class ? max + log_sum - to_f32(x[target]) : weight;
+        f32 loss = weight * ((1 - e) * plain + (e > 0 ? e * spread / (f32)g.classes : 0)), slope = 1;
+        if (g.gamma >= 0)
+            focal(g.gamma, loss, slope);
+        const f32 share = (shares ? shares[row] : 1) * each;
         for (i64 i = lane; i < g.classes; i += WARP) {
             const f32 below = to_f32(x[i]) - max - log_sum; // log probability
-            spread -= below;
             const f32 hot = i == target ? 1 - e : 0;
-            dx[row * g.classes + i] = from_f32<T>(weight * (expf(below) - hot - e / (f32)g.classes));
+            dx[row * g.classes + i] = from_f32<T>(share * slope * weight * (expf(below) - hot - e / (f32)g.classes));
         }
-        spread = warp_sum(spread);
-        if (lane == 0) {
-            const bool is_class = target >= 0 && target < g.classes;
-            const f32 plain = is_class ? max + log_sum - to_f32(x[target]) : weight;
-            losses[row] = weight * ((1 - e) * plain + (e > 0 ? e * spread / (f32)g.classes : 0));
-        }
+        if (lane == 0)
+            losses[row] = share * loss;
     }
 }
 KERNEL(cross_entropy_rows<f32>)
@@ -101,13 +126,7 @@ KERNEL(cross_entropy_rows<bf16>)
 // loss = the sum of losses [rows]. One block.
 __global__ void __launch_bounds__(256) cross_entropy_sum(const f32* losses, f32* loss, i64 rows)
 {
-    __shared__ f64 scratch[WARP];
-    f64 sum = 0;
-    for (i64 row = threadIdx.x; row < rows; row += blockDim.x)
-        sum += losses[row];
-    sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0)
-        *loss = (f32)sum;
+    sum_of_rows(losses, loss, rows);
 }
 KERNEL(cross_entropy_sum)
 

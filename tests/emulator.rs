@@ -18,6 +18,7 @@ use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
 use onecycle::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
+use onecycle::ops::pointwise_loss::Pointwise;
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
 use onecycle::{DType, Device, Result, Tensor, ops};
@@ -210,13 +211,31 @@ const CASES: &[(&str, Body)] = &[
             let options = [
                 CrossEntropy::default(),
                 CrossEntropy { label_smoothing: 0.1, ..Default::default() },
-                CrossEntropy { class_weights: Some(weights), ignore_index: 1, label_smoothing: 0.05 },
+                CrossEntropy {
+                    class_weights: Some(weights.clone()),
+                    ignore_index: 1,
+                    label_smoothing: 0.05,
+                    focal_gamma: None,
+                },
+                CrossEntropy { focal_gamma: Some(2.0), class_weights: Some(weights), ..Default::default() },
             ];
             let targets: Vec<i64> = (0..rows).map(|i| (i * 7 % classes) as i64).collect();
             let targets = Tensor::from_slice(&targets, [rows], r.device)?;
             for o in options {
                 let logits = r.input("logits", [rows, classes]);
                 let loss = ops::cross_entropy(&logits, &targets, &o)?;
+                r.backward(&loss);
+                let (logits, shares) = (r.input("logits", [rows, classes]), r.tensor([rows], r.dtype.master()));
+                let loss = ops::weighted_cross_entropy(&logits, &targets, &shares, &o)?;
+                r.backward(&loss);
+            }
+            // A row that cannot be better, and exponents at which a power of 0 could be no number.
+            for gamma in [0.0, 0.5, 1.0] {
+                let sure: Vec<f64> = (0..classes).map(|c| if c == 0 { 80.0 } else { -80.0 }).collect();
+                let sure = Tensor::from_slice(&sure, [1, classes], Device::Cpu)?.cast(r.dtype)?.to(r.device)?;
+                let (sure, zero) = (r.leaf_of("sure", sure), Tensor::from_slice(&[0i64], [1], r.device)?);
+                let o = CrossEntropy { focal_gamma: Some(gamma), ..Default::default() };
+                let loss = ops::cross_entropy(&sure, &zero, &o)?;
                 r.backward(&loss);
             }
             let tied: Vec<f64> = (0..rows * classes).map(|i| (i * 5 % 3) as f64).collect();
@@ -226,6 +245,35 @@ const CASES: &[(&str, Body)] = &[
             let (probabilities, right) = (ops::softmax(&logits)?, ops::count_correct(&logits, &targets)?);
             r.keep("softmax", &probabilities);
             r.keep("correct", &right);
+        }
+        Ok(())
+    }),
+    ("pointwise_loss", |r| {
+        for (rows, columns) in [(5, 4), (1, 1), (67, 1), (3, 131)] {
+            let pos_weight = Some((0..columns).map(|c| 0.25 + c as f64 / columns as f64).collect());
+            for loss in [
+                Pointwise::BceWithLogits { pos_weight: None },
+                Pointwise::BceWithLogits { pos_weight },
+                Pointwise::Mse,
+                Pointwise::L1,
+            ] {
+                let bit = |i: usize| ((i * 7) % 3 == 0) as u8 as f64;
+                let y: Vec<f64> = (0..rows * columns).map(bit).collect();
+                let y = Tensor::from_slice(&y, [rows, columns], Device::Cpu)?.cast(r.dtype.master())?.to(r.device)?;
+                for weighted in [false, true] {
+                    let (x, w) = (r.input("x", [rows, columns]), r.tensor([rows], r.dtype.master()));
+                    let mean = ops::pointwise_loss(&x, &y, weighted.then_some(&w), &loss)?;
+                    r.backward(&mean);
+                }
+                // Logits that overflow a careless exponential, and a prediction that is right to the bit.
+                let far: Vec<f64> = (0..columns).map(|c| [0.0, 1.0, 200.0, -200.0][c % 4]).collect();
+                let far = Tensor::from_slice(&far, [1, columns], Device::Cpu)?.cast(r.dtype)?.to(r.device)?;
+                let far = r.leaf_of("far", far);
+                let row: Vec<f64> = (0..columns).map(|c| (c % 2) as f64).collect();
+                let row = Tensor::from_slice(&row, [1, columns], Device::Cpu)?.cast(r.dtype.master())?.to(r.device)?;
+                let mean = ops::pointwise_loss(&far, &row, None, &loss)?;
+                r.backward(&mean);
+            }
         }
         Ok(())
     }),
@@ -523,6 +571,7 @@ cases!(
     concat_pool,
     flatten,
     cross_entropy,
+    pointwise_loss,
     dropout,
     augment,
     optimizer,

@@ -6,6 +6,7 @@
 use onecycle::autograd::gradcheck::gradcheck;
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::pointwise_loss::Pointwise;
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
 use onecycle::{DType, Device, Result, Tensor, ops};
@@ -104,9 +105,18 @@ const REGISTRY: &[Check] = &[
             CrossEntropy::default(),
             CrossEntropy { label_smoothing: 0.1, ..Default::default() },
             CrossEntropy { class_weights: Some(vec![1.0, 0.3, 2.0, 0.7]), ..Default::default() },
+            CrossEntropy { focal_gamma: Some(2.0), ..Default::default() },
+            CrossEntropy {
+                focal_gamma: Some(0.5),
+                class_weights: Some(vec![1.0, 0.3, 2.0, 0.7]),
+                ..Default::default()
+            },
         ];
+        let weights = random([5], d);
         for o in options {
-            check("cross_entropy", std::slice::from_ref(&logits), |t| ops::cross_entropy(&t[0], &targets, &o));
+            let logits = std::slice::from_ref(&logits);
+            check("cross_entropy", logits, |t| ops::cross_entropy(&t[0], &targets, &o));
+            check("cross_entropy by rows", logits, |t| ops::weighted_cross_entropy(&t[0], &targets, &weights, &o));
         }
     }),
     ("dropout", |d| check("dropout", &[random([4, 6], d)], |t| ops::dropout(&t[0], 0.3, 1, 2, 3))),
@@ -127,6 +137,22 @@ const REGISTRY: &[Check] = &[
             ([1, 7, 4, 2], 3, 4, 1),
         ] {
             check("max_pool", &[random(shape, d)], |t| ops::max_pool(&t[0], window, stride, padding));
+        }
+    }),
+    ("pointwise_loss", |d| {
+        for loss in [
+            Pointwise::BceWithLogits { pos_weight: None },
+            Pointwise::BceWithLogits { pos_weight: Some(vec![0.3, 1.0, 4.0]) },
+            Pointwise::Mse,
+            Pointwise::L1,
+        ] {
+            let (x, y, w) = (random([5, 3], d), random([3, 5], d), random([5], d));
+            // Targets of 0, of 1, and between.
+            let y: Vec<f64> = y.to_f64_vec().unwrap().into_iter().map(|v| (v * 1.5 + 0.5).clamp(0.0, 1.0)).collect();
+            let y = Tensor::from_slice(&y, [5, 3], d).unwrap();
+            let what = format!("{loss:?}");
+            check(&what, std::slice::from_ref(&x), |t| ops::pointwise_loss(&t[0], &y, None, &loss));
+            check(&what, &[x], |t| ops::pointwise_loss(&t[0], &y, Some(&w), &loss));
         }
     }),
     ("relu", |d| check("relu", &[random([3, 2, 2, 5], d)], |t| ops::relu(&t[0]))),

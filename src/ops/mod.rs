@@ -21,6 +21,7 @@ pub mod gradient_norm;
 pub mod linear;
 pub mod max_pool;
 pub mod optimizer_step;
+pub mod pointwise_loss;
 pub mod relu;
 pub mod rows;
 
@@ -29,13 +30,14 @@ pub use augment::augment;
 pub use batch_norm::batch_norm;
 pub use concat_pool::concat_pool;
 pub use conv2d::conv2d;
-pub use cross_entropy::{count_correct, cross_entropy, softmax};
+pub use cross_entropy::{count_correct, cross_entropy, softmax, weighted_cross_entropy};
 pub use dropout::dropout;
 pub use flatten::flatten;
 pub use gradient_norm::gradient_norm;
 pub use linear::linear;
 pub use max_pool::max_pool;
 pub use optimizer_step::optimizer_step;
+pub use pointwise_loss::pointwise_loss;
 pub use relu::relu;
 pub use rows::{put_rows, take_rows};
 
@@ -56,5 +58,6 @@ pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
         max_pool::cuda::MaxPool::layout(),
         optimizer_step::cuda::Piece::layout(),
         optimizer_step::cuda::Update::layout(),
+        pointwise_loss::cuda::PointwiseLoss::layout(),
     ]
 }

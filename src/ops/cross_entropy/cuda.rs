@@ -14,6 +14,7 @@ geometry! {
         classes: i64,
         ignore_index: i64,
         smoothing: f32,
+        gamma: f32,
     }
 }
 
@@ -33,12 +34,13 @@ pub(super) fn mean_and_gradient(
     gpu: Gpu,
     logits: &Tensor,
     targets: &Tensor,
+    weights: Option<&Tensor>,
     options: &Options,
     dx: &mut Tensor,
 ) -> Result<Tensor> {
     let (rows, classes) = sizes(logits);
     let device = Device::Cuda(gpu);
-    let weights = match &options.class_weights {
+    let class_weights = match &options.class_weights {
         Some(w) => Some(Tensor::from_slice(&w.iter().map(|&w| w as f32).collect::<Vec<_>>(), [classes], device)?),
         None => None,
     };
@@ -47,13 +49,15 @@ pub(super) fn mean_and_gradient(
         classes: classes as i64,
         ignore_index: options.ignore_index,
         smoothing: options.label_smoothing as f32,
+        gamma: options.focal_gamma.map_or(-1.0, |gamma| gamma as f32),
     };
     let mut losses = Tensor::uninit([rows], DType::F32, device)?;
-    let weights_at = weights.as_ref().map_or(Address::NULL, Tensor::address);
-    let arguments = (g, logits.address(), targets.address(), weights_at, dx.address_mut()?, losses.address_mut()?);
+    let at = |t: Option<&Tensor>| t.map_or(Address::NULL, Tensor::address);
+    let given = (targets.address(), at(class_weights.as_ref()), at(weights));
+    let arguments = (g, logits.address(), given.0, given.1, given.2, dx.address_mut()?, losses.address_mut()?);
     let kernel = per_float!("cross_entropy_rows").of(logits.dtype())?;
-    // SAFETY: logits and dx are [rows, classes] of the kernel's type, targets [rows] i64, losses [rows] f32, weights [classes] f32
-    // or absent.
+    // SAFETY: logits and dx are [rows, classes] of the kernel's type, targets [rows] i64, losses [rows] f32, the classes' weights
+    // [classes] f32 or absent, the rows' [rows] f32 or absent.
     unsafe { gpu.launch(kernel, by_row(rows), arguments)? };
     let mut loss = Tensor::uninit([], DType::F32, device)?;
     let arguments = (losses.address(), loss.address_mut()?, rows as i64);

@@ -1,16 +1,21 @@
 //! Softmax cross entropy, loss and gradient in one pass.
 //!
-//! For a row of logits `x [C]` with target `t`, and label smoothing `e`:
+//! For a row of logits `x [C]` with target `t`, the weight `w` of its class, and label smoothing `e`:
 //!
 //! ```text
-//! loss = (1 - e) (lse - x[t]) + e/C sum over c of (lse - x[c]),     lse = log sum exp(x)
-//! dx   = softmax(x) - (1 - e) onehot(t) - e/C
+//! ce   = w ((1 - e) (lse - x[t]) + e/C sum over c of (lse - x[c])),     lse = log sum exp(x)
+//! dx   = w (softmax(x) - (1 - e) onehot(t) - e/C)
 //! ```
 //!
-//! The mean over rows is weighted: a row counts with its class's weight (1 by default), and not at all when its target is
-//! [`CrossEntropy::ignore_index`]. The divisor is the sum of the weights that counted. This is fastai's
-//! `CrossEntropyLossFlat` and `LabelSmoothingCrossEntropy`. The largest logit is subtracted before `exp`, so logits of any
-//! size are safe.
+//! The mean over rows is weighted: the divisor is the sum of the classes' weights, 1 each by default, and a row whose target is
+//! [`CrossEntropy::ignore_index`] doesn't count at all. This is fastai's `CrossEntropyLossFlat` and `LabelSmoothingCrossEntropy`. The
+//! largest logit is subtracted before `exp`, so logits of any size are safe.
+//!
+//! Two variants divide by the number of rows instead, as fastai's do:
+//!
+//! - the **focal** loss (Lin and others, *Focal Loss for Dense Object Detection*, 2017) makes rows count less that are right already:
+//!   `loss = (1 - p)^g ce` with `p = exp(-ce)`, and `dx` times `(1 - p)^g + g (1 - p)^(g-1) p ce`;
+//! - [`weighted_cross_entropy`] multiplies each row's loss by a given number, which is how MixUp counts two targets for a picture.
 
 mod cpu;
 pub(crate) mod cuda;
@@ -29,11 +34,13 @@ pub struct CrossEntropy {
     pub ignore_index: i64,
     /// Label smoothing, 0 for none.
     pub label_smoothing: f64,
+    /// The focal loss's exponent (2 is usual); none for plain cross entropy.
+    pub focal_gamma: Option<f64>,
 }
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        CrossEntropy { class_weights: None, ignore_index: -100, label_smoothing: 0.0 }
+        CrossEntropy { class_weights: None, ignore_index: -100, label_smoothing: 0.0, focal_gamma: None }
     }
 }
 
@@ -41,21 +48,46 @@ impl Default for CrossEntropy {
 /// half precision.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ, there are no rows, or a target is no class. (On a
-/// GPU, where looking at the targets would mean waiting for them, such a target makes the loss NaN.)
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the numbers of rows differ, there are no rows, a target is no class, or an option is out
+/// of range. (On a GPU, where looking at the targets would mean waiting for them, such a target makes the loss NaN.)
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
+    mean(logits, targets, None, options)
+}
+
+/// The mean over all rows of each row's cross entropy times its number in `weights [rows]` (f32 beside half precision): a scalar. The
+/// divisor is the number of rows, whatever the weights are.
+///
+/// # Errors
+/// As [`cross_entropy`]; [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there isn't a weight for each row.
+pub fn weighted_cross_entropy(
+    logits: &Tensor,
+    targets: &Tensor,
+    weights: &Tensor,
+    options: &CrossEntropy,
+) -> Result<Tensor> {
+    mean(logits, targets, Some(weights), options)
+}
+
+fn mean(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>, options: &CrossEntropy) -> Result<Tensor> {
     let rows = check(logits, targets, options)?;
     let (dtype, device) = same_kind("cross_entropy", &[logits])?;
     if rows == 0 {
         return Err(Error::shape("cross_entropy", "there are no rows to take the mean of"));
     }
+    if let Some(w) = weights {
+        if w.numel() != rows || w.dtype() != dtype.master() || w.device() != device {
+            let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
+            return Err(Error::shape("cross_entropy", message));
+        }
+    }
     let mut dx = Tensor::uninit(logits.shape(), dtype, device)?;
     let loss = match device {
         Device::Cpu => for_float!(dtype, T => {
-            let loss = cpu::mean_and_gradient::<T>(logits.cpu(), targets.cpu(), options, dx.cpu_mut());
+            let weights = weights.map(Tensor::cpu::<T>);
+            let loss = cpu::mean_and_gradient(logits.cpu::<T>(), targets.cpu(), weights, options, dx.cpu_mut());
             Tensor::scalar(loss, dtype, device)?
         }),
-        Device::Cuda(gpu) => cuda::mean_and_gradient(gpu, logits, targets, options, &mut dx)?,
+        Device::Cuda(gpu) => cuda::mean_and_gradient(gpu, logits, targets, weights, options, &mut dx)?,
     };
     Ok(autograd::record("cross_entropy", &[logits], loss, |_| CrossEntropyBackward { dx }))
 }
@@ -133,6 +165,9 @@ fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<us
     if let Some(w) = options.class_weights.as_ref().filter(|w| w.len() != c) {
         return Err(Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len())));
     }
+    if let Some(gamma) = options.focal_gamma.filter(|g| !(g.is_finite() && *g >= 0.0)) {
+        return Err(Error::shape("cross_entropy", format!("a focal exponent of {gamma}; 2 is usual")));
+    }
     Ok(rows)
 }
 
@@ -141,14 +176,19 @@ struct CrossEntropyBackward {
 }
 
 impl Backward for CrossEntropyBackward {
-    fn backward(mut self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        match dy.device() {
-            Device::Cpu => for_float!(dy.dtype(), T => {
-                let by = dy.cpu::<T>()[0];
-                self.dx.cpu_mut::<T>().iter_mut().for_each(|d| *d *= by);
-            }),
-            Device::Cuda(gpu) => cuda::scale(gpu, &mut self.dx, &dy)?,
-        }
-        Ok(vec![Some(self.dx)])
+    fn backward(self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(scaled(self.dx, &dy)?)])
     }
+}
+
+/// `dx` times the scalar `dy`: 1 unless the loss is scaled. How the gradient of every loss begins.
+pub(super) fn scaled(mut dx: Tensor, dy: &Tensor) -> Result<Tensor> {
+    match dy.device() {
+        Device::Cpu => for_float!(dy.dtype(), T => {
+            let by = dy.cpu::<T>()[0];
+            dx.cpu_mut::<T>().iter_mut().for_each(|d| *d *= by);
+        }),
+        Device::Cuda(gpu) => cuda::scale(gpu, &mut dx, dy)?,
+    }
+    Ok(dx)
 }
