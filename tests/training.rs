@@ -2,6 +2,7 @@
 
 mod common;
 
+use onecycle::data::{Target, Targets};
 use onecycle::learner::{Callback, Interpretation, Learner, Level, Predictions, Signal, Smooth, Stop, StopOnFlag};
 use onecycle::nn::{Arch, Module};
 use onecycle::prelude::*;
@@ -276,12 +277,13 @@ fn interpretation_parity() {
     let logits = Tensor::from_slice(&numbers, [logits.len(), vocab.len()], Device::Cpu).unwrap();
     let classes = Tensor::from_slice(&targets, [targets.len()], Device::Cpu).unwrap();
     let losses = onecycle::ops::cross_entropy::cross_entropy_per_item(&logits, &classes, &Default::default()).unwrap();
+    let argmax = onecycle::learner::argmax(&logits).unwrap();
     let probabilities = onecycle::ops::softmax(&logits).unwrap().to_f64_vec().unwrap();
     let predictions = Predictions {
         paths: Vec::new(),
         probabilities: probabilities.chunks(vocab.len()).map(<[f64]>::to_vec).collect(),
-        decoded: onecycle::learner::argmax(&logits).unwrap(),
-        targets,
+        decoded: argmax.iter().map(|&c| Target::Category(c as i64)).collect(),
+        targets: Targets::Categories(targets),
         losses,
         metrics: Vec::new(),
     };
@@ -290,8 +292,8 @@ fn interpretation_parity() {
     close(predictions.loss().unwrap(), validate[0]);
     close(predictions.error_rate().unwrap(), validate[1]);
     predictions.probabilities.concat().iter().zip(rows("probs").concat()).for_each(|(a, b)| close(*a, b));
-    assert_eq!(serde_json::json!(predictions.decoded), json["decoded"]);
-    let interp = Interpretation::new(vocab, predictions);
+    assert_eq!(serde_json::json!(argmax), json["decoded"]);
+    let interp = Interpretation::new(vocab, predictions).unwrap();
     let matrix = interp.confusion_matrix();
     assert_eq!(serde_json::json!(matrix.counts), json["confusion_matrix_rows_are_actual"]);
     for min in [1, 2] {

@@ -327,6 +327,21 @@ impl Vocab {
         self.names.is_empty()
     }
 
+    /// A target in words: the class's name; the labels' names, between semicolons as in fastai; the numbers, between commas.
+    pub fn title(&self, target: &Target) -> String {
+        match target {
+            Target::Category(n) => {
+                usize::try_from(*n).ok().and_then(|n| self.names.get(n)).cloned().unwrap_or_default()
+            }
+            Target::MultiCategory(row) => {
+                let on = row.iter().zip(&self.names).filter(|(v, _)| **v > 0.5);
+                on.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(";")
+            }
+            Target::Number(v) => v.to_string(),
+            Target::Numbers(row) => row.iter().map(f32::to_string).collect::<Vec<_>>().join(", "),
+        }
+    }
+
     /// The number of the class `label`.
     ///
     /// # Errors

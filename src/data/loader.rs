@@ -79,11 +79,10 @@ impl DataLoader {
         opener: Arc<dyn OpenPicture>,
         item_tfms: Vec<Arc<dyn ItemTransform>>,
         paths: Vec<PathBuf>,
-        targets: Option<Vec<i64>>,
+        targets: Option<Targets>,
         bs: usize,
         workers: usize,
     ) -> Result<DataLoader> {
-        let targets = targets.map(Targets::Categories);
         DataLoader::over_files(pool(workers)?, opener, arrange(item_tfms), paths, targets, bs)
     }
 

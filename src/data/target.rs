@@ -58,18 +58,7 @@ pub trait Encode: Send + Sync {
 
     /// What stands above a picture with this target.
     fn title(&self, target: &Target) -> String {
-        match target {
-            Target::Category(n) => {
-                let name = usize::try_from(*n).ok().and_then(|n| self.vocab().names().get(n));
-                name.cloned().unwrap_or_default()
-            }
-            Target::MultiCategory(row) => {
-                let on = row.iter().zip(self.vocab().names()).filter(|(v, _)| **v > 0.5);
-                on.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(";")
-            }
-            Target::Number(v) => v.to_string(),
-            Target::Numbers(row) => row.iter().map(f32::to_string).collect::<Vec<_>>().join(", "),
-        }
+        self.vocab().title(target)
     }
 }
 
@@ -214,6 +203,26 @@ impl Targets {
         }
     }
 
+    /// Adds the targets of another batch behind these. Whatever is empty becomes what the other is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] when they are of another kind or width.
+    pub fn append(&mut self, other: Targets) -> Result<()> {
+        match (&mut *self, other) {
+            (mine, other) if mine.is_empty() => *mine = other,
+            (Targets::Categories(mine), Targets::Categories(other)) => mine.extend(other),
+            (Targets::Number(mine), Targets::Number(other)) => mine.extend(other),
+            (Targets::MultiCategories(mine), Targets::MultiCategories(other))
+            | (Targets::Numbers(mine), Targets::Numbers(other))
+                if mine.width == other.width =>
+            {
+                mine.values.extend(other.values);
+            }
+            _ => return Err(Error::new(ErrorKind::Shape, "batches have targets of different kinds").on("targets")),
+        }
+        Ok(())
+    }
+
     /// The class numbers, for whoever can do nothing with other targets.
     ///
     /// # Errors
@@ -237,12 +246,12 @@ impl Targets {
     }
 
     fn no_categories(&self) -> Error {
-        let (what, loss) = match self {
-            Targets::MultiCategories(_) => ("several labels an item", "BCEWithLogitsLossFlat"),
-            _ => ("numbers for labels", "MSELossFlat"),
+        let what = match self {
+            Targets::MultiCategories(_) => "several labels an item",
+            _ => "numbers for labels",
         };
-        let message = format!("these data have {what}, which needs the loss {loss}: a learner has cross entropy only");
-        Error::new(ErrorKind::Data, message).remedy("use CategoryBlock, or train on the loaders' batches yourself")
+        Error::new(ErrorKind::Data, format!("these data have {what}, and this is for one class an item"))
+            .remedy("use CategoryBlock where one class is meant")
     }
 
     /// The targets as a tensor: class numbers i64 `[N]`, else f32 `[N, C]` or `[N]`.

@@ -5,10 +5,11 @@
 //! [`Predictor::load`] rebuilds the network and the pipeline from it, on a machine that has only this crate.
 
 use super::vision_learner::build;
-use super::{Learner, Predictions, predict};
-use crate::data::{Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset};
+use super::{BCEWithLogitsLossFlat, Learner, Loss, Predictions, TargetKind, predict};
+use crate::data::{
+    Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset, Target, Targets, Vocab,
+};
 use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
-use crate::ops::cross_entropy::CrossEntropy;
 use crate::vision::resize::item_transform_from;
 use crate::vision::{AugTransforms, ImageBlock};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
@@ -34,6 +35,19 @@ struct Description {
     vocab: Vec<String>,
     item_tfms: Vec<serde_json::Value>,
     batch_tfms: serde_json::Value,
+    /// What a prediction is; classes in files that don't say.
+    #[serde(default)]
+    targets: TargetKind,
+    /// Numbers that the network says; as many as classes in files that don't say.
+    #[serde(default)]
+    n_out: Option<usize>,
+    /// Labels with a larger probability are said.
+    #[serde(default = "half")]
+    threshold: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 impl Learner {
@@ -54,6 +68,9 @@ impl Learner {
             vocab: self.dls.vocab().to_vec(),
             item_tfms: self.dls.item_tfms().iter().map(|t| t.settings()).collect(),
             batch_tfms: self.dls.batch_tfms().settings(),
+            targets: self.loss.targets(),
+            n_out: Some(self.dls.c()),
+            threshold: self.loss.threshold(),
         };
         let text = serde_json::to_string(&description)
             .map_err(|e| Error::new(ErrorKind::Format, format!("the model cannot be described: {e}")))?;
@@ -75,9 +92,9 @@ pub fn load_learner(path: impl AsRef<Path>) -> Result<Predictor> {
 pub struct Prediction {
     /// The file.
     pub path: PathBuf,
-    /// The most likely class.
+    /// The most likely class; the likely labels, between semicolons; the numbers.
     pub label: String,
-    /// The probability of every class, in the vocabulary's order.
+    /// The probability of every class, in the vocabulary's order; the numbers where it says numbers.
     pub probabilities: Vec<f64>,
 }
 
@@ -85,9 +102,10 @@ pub struct Prediction {
 pub struct Predictor {
     model: Sequential,
     arch: Arch,
-    vocab: Vec<String>,
+    vocab: Vocab,
     item_tfms: Vec<Arc<dyn ItemTransform>>,
     batch_tfms: Arc<dyn BatchTransforms>,
+    loss: Box<dyn Loss>,
     device: Device,
 }
 
@@ -124,12 +142,19 @@ impl Predictor {
             let message = format!("is a model of format {}, this version reads {FORMAT}", d.format);
             return Err(Error::new(ErrorKind::Format, message).remedy("use the version that wrote it, or export again"));
         }
+        let (n_out, least) = (d.n_out.unwrap_or(d.vocab.len()), if d.targets == TargetKind::Classes { 2 } else { 1 });
         let limit = |n: &[usize], max: usize| n.iter().all(|n| (1..=max).contains(n));
-        if !limit(&d.blocks, 1000) || !limit(&d.widths, 65_536) || !limit(&d.lin_ftrs, 1 << 20) || d.vocab.len() < 2 {
+        if !limit(&d.blocks, 1000)
+            || !limit(&d.widths, 65_536)
+            || !limit(&d.lin_ftrs, 1 << 20)
+            || n_out < least
+            || n_out > 1 << 20
+            || d.targets != TargetKind::Numbers && n_out != d.vocab.len()
+        {
             return Err(foreign("the model's description has sizes out of range".into()));
         }
         let arch = Arch { name: d.arch, bottleneck: d.bottleneck, blocks: d.blocks, widths: d.widths };
-        let model = build(&arch, &HeadOptions { lin_ftrs: d.lin_ftrs, ps: d.ps }, d.vocab.len());
+        let model = build(&arch, &HeadOptions { lin_ftrs: d.lin_ftrs, ps: d.ps }, n_out);
         model.load_state(&contents.tensors)?;
         let batch_tfms: Arc<dyn BatchTransforms> = match d.batch_tfms["name"].as_str() {
             Some("aug_transforms") => Arc::new(AugTransforms::from_settings(&d.batch_tfms)?),
@@ -137,7 +162,19 @@ impl Predictor {
             other => return Err(foreign(format!("batch transforms of an unknown kind: {other:?}"))),
         };
         let item_tfms = d.item_tfms.iter().map(item_transform_from).collect::<Result<_>>()?;
-        Ok(Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::Cpu })
+        let loss = match d.targets {
+            TargetKind::Labels => Box::new(BCEWithLogitsLossFlat { thresh: d.threshold, ..Default::default() }),
+            other => other.loss(),
+        };
+        Ok(Predictor {
+            model,
+            arch,
+            vocab: Vocab::new(d.vocab, false),
+            item_tfms,
+            batch_tfms,
+            loss,
+            device: Device::Cpu,
+        })
     }
 
     /// Moves the model to a device; after loading it is on the best one.
@@ -155,9 +192,14 @@ impl Predictor {
         self.device
     }
 
-    /// The class names.
+    /// The class names; none where it says numbers.
     pub fn vocab(&self) -> &[String] {
-        &self.vocab
+        self.vocab.names()
+    }
+
+    /// What it says about a picture: a class, labels, or numbers.
+    pub fn targets(&self) -> TargetKind {
+        self.loss.targets()
     }
 
     /// The architecture.
@@ -185,22 +227,22 @@ impl Predictor {
     /// When a picture can't be read; the error names it.
     pub fn predict_files(&self, paths: Vec<PathBuf>, bs: usize) -> Result<Vec<Prediction>> {
         let all = self.predictions(paths, None, bs)?;
-        let one = |((path, class), probabilities): ((PathBuf, usize), Vec<f64>)| Prediction {
+        let one = |((path, decoded), probabilities): ((PathBuf, Target), Vec<f64>)| Prediction {
             path,
-            label: self.vocab[class].clone(),
+            label: self.vocab.title(&decoded),
             probabilities,
         };
         Ok(all.paths.into_iter().zip(all.decoded).zip(all.probabilities).map(one).collect())
     }
 
-    /// Predictions with losses for files whose classes are known (`targets` are places in the vocabulary).
+    /// Predictions with losses for files whose targets are known (classes are places in the vocabulary).
     ///
     /// # Errors
     /// When a picture can't be read, or there are more or fewer targets than files.
-    pub fn predictions(&self, paths: Vec<PathBuf>, targets: Option<Vec<i64>>, bs: usize) -> Result<Predictions> {
+    pub fn predictions(&self, paths: Vec<PathBuf>, targets: Option<Targets>, bs: usize) -> Result<Predictions> {
         let opener = ImageBlock.opener();
         let loader = DataLoader::for_files(opener, self.item_tfms.clone(), paths, targets, bs, 0)?;
-        predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &CrossEntropy::default())
+        predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &*self.loss, &[])
     }
 
     fn inputs(&self, batch: &Batch) -> Result<Tensor> {

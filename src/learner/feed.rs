@@ -9,7 +9,7 @@
 //! The price: what the *item* transforms draw at random (where `Resize` crops) is drawn once for each picture instead of once for
 //! each epoch. Batch transforms (flip, crop, warp, light) are drawn anew as always.
 
-use crate::data::{Batch, Batches, DataLoader};
+use crate::data::{Batch, Batches, DataLoader, Targets};
 use crate::device::Device;
 use crate::ops::{put_rows, take_rows};
 use crate::{DType, Result, Tensor};
@@ -17,10 +17,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A batch's bytes on the device `[N, H, W, 3]`, with classes and places in the list of items.
+/// A batch's bytes on the device `[N, H, W, 3]`, with targets and places in the list of items.
 pub(super) struct Fed {
     pub bytes: Tensor,
-    pub targets: Vec<i64>,
+    pub targets: Targets,
     pub indices: Vec<usize>,
 }
 
@@ -141,7 +141,7 @@ impl Feed {
         if let Some(kept) = &self.kept {
             lock(kept).keep(&bytes, &batch.indices)?;
         }
-        Ok(Fed { bytes, targets: batch.targets.into_categories()?, indices: batch.indices })
+        Ok(Fed { bytes, targets: batch.targets, indices: batch.indices })
     }
 }
 
@@ -155,8 +155,8 @@ impl Iterator for Feed {
             return Some(batch.and_then(|batch| self.loaded(batch)));
         }
         let bytes = self.kept.as_ref().and_then(|kept| lock(kept).take(&indices))?;
-        let targets = self.loader.targets().select(&indices).into_categories();
-        Some(bytes.and_then(|bytes| Ok(Fed { bytes, targets: targets?, indices })))
+        let targets = self.loader.targets().select(&indices);
+        Some(bytes.map(|bytes| Fed { bytes, targets, indices }))
     }
 }
 

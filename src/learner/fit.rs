@@ -7,14 +7,15 @@
 use super::Learner;
 use super::callback::{self, Callback, Event, Level, Signal, Stop};
 use super::feed::{Fed, Feed};
+use super::metrics::Running;
 use super::policies::FitOptions;
 use super::scheduler::{ParamScheduler, SkipToEpoch};
-use super::{Slot, Stay};
+use super::{Slot, Stay, loss};
 use crate::data::{Batch, BatchDraws, Subset};
 use crate::nn::{Context, Module};
 use crate::optim::LrMax;
 use crate::tensor::Pending;
-use crate::{Device, Error, ErrorKind, Result, Tensor, autograd, ops};
+use crate::{DType, Device, Error, ErrorKind, Result, Tensor, autograd};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -42,9 +43,10 @@ pub(super) struct Progress {
     pub loss_iter: usize,
     pub waited: Duration,
     pub epoch_start: Option<Instant>,
-    /// Weighted sums of validation loss and metrics, and the weight.
-    pub sums: Vec<f64>,
+    /// The validation loss's sum, weighted by the batches' sizes, and the weight.
+    pub loss_sum: f64,
     pub weight: f64,
+    pub running: Running,
 }
 
 impl Learner {
@@ -70,6 +72,7 @@ impl Learner {
         if let Some(bad) = wd.filter(|wd| !(wd.is_finite() && *wd >= 0.0)) {
             return Err(argument(&format!("a weight decay of {bad}")).on("wd").remedy("use 0 or more, such as 0.01"));
         }
+        self.check_targets()?;
         lr.check(self.opt.param_groups().len())?;
         let lrs = lr.per_group(self.opt.param_groups().len());
         if options.reset_opt {
@@ -102,6 +105,19 @@ impl Learner {
             Err(Stop::Failed(e)) => Err(self.advise(e)),
             Ok(()) | Err(Stop::Cancel(_)) => Ok(()),
         }
+    }
+
+    /// Loss and metrics on one made-up item: what doesn't fit the data shall be said now, not after the first epoch.
+    fn check_targets(&self) -> Result<()> {
+        let all = self.dls.datasets().targets();
+        loss::check(&*self.loss, all)?;
+        let Some(&first) = self.dls.train.indices().first() else { return Ok(()) };
+        let y = all.select(&[first]).to_tensor(Device::Cpu)?;
+        let pred = Tensor::on_cpu(0.0, [1, self.dls.c()], DType::F32);
+        self.loss.mean(&pred, &y, None)?;
+        self.metrics
+            .iter()
+            .try_for_each(|metric| metric.of(&pred, &y).map(|_| ()).map_err(|e| e.rather_on(metric.name())))
     }
 
     /// An out-of-memory error with a batch size that should fit.
@@ -179,7 +195,7 @@ impl Learner {
         self.at.pred = Some(self.model.forward(&x, cx)?);
         self.event(Event::AfterPred)?;
         if let Some(pred) = &self.at.pred {
-            let loss = ops::cross_entropy(pred, &y, &self.loss)?;
+            let loss = self.loss.mean(pred, &y, None)?;
             self.at.coming.push_back((self.at.iter, loss.read_back()?));
             self.at.loss = Some(loss);
         }
@@ -212,7 +228,7 @@ impl Learner {
         self.at.iter = i;
         let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
         self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);
-        self.at.y = Some(Tensor::from_slice(&batch.targets, [batch.targets.len()], self.device)?);
+        self.at.y = Some(batch.targets.to_tensor(self.device)?);
         Ok(())
     }
 
@@ -252,7 +268,7 @@ impl Learner {
             Event::Before(Level::Epoch) => {
                 at.epoch_start = Some(Instant::now());
                 at.waited = Duration::ZERO;
-                (at.sums, at.weight) = (vec![0.0; self.metrics.len() + 1], 0.0);
+                (at.loss_sum, at.weight, at.running) = (0.0, 0.0, Running::default());
             }
             Event::Before(Level::Train) => {
                 (at.training, at.n_iter) = (true, self.dls.train.len());
@@ -270,20 +286,22 @@ impl Learner {
             }
             Event::After(Level::Batch) => {
                 if let (Some(pred), Some(y)) = (at.pred.take(), &at.y) {
-                    let n = y.numel() as f64;
+                    let n = y.shape().first().copied().unwrap_or(1) as f64;
                     at.weight += n;
-                    at.sums[0] += n * at.loss_value;
-                    for (sum, metric) in at.sums[1..].iter_mut().zip(&self.metrics) {
-                        *sum += n * metric.of(&pred, y)?;
-                    }
+                    at.loss_sum += n * at.loss_value;
+                    at.running.add(&self.metrics, &pred, y)?;
                 }
             }
             Event::After(Level::Epoch) => {
                 self.recorder.iters.push(at.train_iter);
+                let valid = match at.weight > 0.0 {
+                    true => Some([vec![at.loss_sum / at.weight], at.running.values(&self.metrics)?].concat()),
+                    false => None,
+                };
                 let row = super::Row {
                     epoch: at.epoch,
                     train_loss: self.recorder.smooth.get(),
-                    valid: (at.weight > 0.0).then(|| at.sums.iter().map(|sum| sum / at.weight).collect()),
+                    valid,
                     names: std::iter::once("valid_loss")
                         .chain(self.metrics.iter().map(|m| m.name()))
                         .map(String::from)

@@ -59,20 +59,26 @@ pub struct TopLoss {
 pub struct Interpretation {
     vocab: Vec<String>,
     predictions: Predictions,
+    /// (place, true, predicted) of items with a label.
+    classes: Vec<(usize, usize, usize)>,
 }
 
 impl Interpretation {
     /// From one pass over the learner's validation set.
     ///
     /// # Errors
-    /// When a picture can't be read.
+    /// When a picture can't be read, or the targets are no classes.
     pub fn from_learner(learn: &Learner) -> Result<Interpretation> {
-        Ok(Interpretation::new(learn.dls().vocab().to_vec(), learn.get_preds()?))
+        Interpretation::new(learn.dls().vocab().to_vec(), learn.get_preds()?)
     }
 
     /// From predictions that are there.
-    pub fn new(vocab: Vec<String>, predictions: Predictions) -> Interpretation {
-        Interpretation { vocab, predictions }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`](crate::ErrorKind::Data) when their targets are no classes.
+    pub fn new(vocab: Vec<String>, predictions: Predictions) -> Result<Interpretation> {
+        let classes = predictions.classes()?;
+        Ok(Interpretation { vocab, predictions, classes })
     }
 
     /// The predictions.
@@ -83,8 +89,8 @@ impl Interpretation {
     /// The confusion matrix; items without a label don't count.
     pub fn confusion_matrix(&self) -> ConfusionMatrix {
         let mut counts = vec![vec![0; self.vocab.len()]; self.vocab.len()];
-        for (&actual, &predicted) in self.predictions.targets.iter().zip(&self.predictions.decoded) {
-            if let Some(n) = usize::try_from(actual).ok().and_then(|a| counts.get_mut(a)?.get_mut(predicted)) {
+        for &(_, actual, predicted) in &self.classes {
+            if let Some(n) = counts.get_mut(actual).and_then(|row| row.get_mut(predicted)) {
                 *n += 1;
             }
         }
@@ -94,18 +100,18 @@ impl Interpretation {
     /// The `k` items with the largest losses, or the smallest.
     pub fn top_losses(&self, k: usize, largest: bool) -> Vec<TopLoss> {
         let p = &self.predictions;
-        let mut order: Vec<usize> = (0..p.losses.len()).filter(|&i| p.targets[i] >= 0).collect();
-        order.sort_by(|&a, &b| {
+        let mut order = self.classes.clone();
+        order.sort_by(|&(a, ..), &(b, ..)| {
             let by_loss = p.losses[a].total_cmp(&p.losses[b]);
             if largest { by_loss.reverse() } else { by_loss }
         });
-        let item = |i: usize| TopLoss {
+        let item = |(i, actual, predicted): (usize, usize, usize)| TopLoss {
             index: i,
             path: p.paths.get(i).cloned().unwrap_or_default(),
             loss: p.losses[i],
-            actual: self.vocab[p.targets[i] as usize].clone(),
-            predicted: self.vocab[p.decoded[i]].clone(),
-            probability: p.probabilities[i][p.decoded[i]],
+            actual: self.vocab[actual].clone(),
+            predicted: self.vocab[predicted].clone(),
+            probability: p.probabilities[i][predicted],
         };
         order.into_iter().take(k).map(item).collect()
     }

@@ -20,6 +20,7 @@
 //! | how batches get to the device | `feed.rs` |
 //! | how to take part in it | `callback.rs` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
+//! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
 //! | how a model leaves the program and comes back | `export.rs` |
 //! | where the model comes from | `vision_learner.rs` |
@@ -29,8 +30,9 @@ mod export;
 mod feed;
 mod fit;
 mod interpret;
+pub mod loss;
 mod lr_find;
-mod metrics;
+pub mod metrics;
 mod policies;
 mod predict;
 #[cfg(feature = "cli")]
@@ -44,8 +46,15 @@ mod vision_learner;
 pub use callback::{Callback, Event, Level, Signal, Stop};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
+pub use loss::{
+    BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLossFlat, L1LossFlat, LabelSmoothingCrossEntropyFlat, Loss,
+    MSELossFlat, TargetKind,
+};
 pub use lr_find::{LrFind, SuggestedLrs};
-pub use metrics::{Metric, accuracy, argmax, error_rate};
+pub use metrics::{
+    Average, Metric, accuracy, accuracy_multi, accuracy_multi_at, argmax, error_rate, f1_score, f1_score_multi, mae,
+    mse, precision, precision_multi, recall, recall_multi, rmse, top_k_accuracy,
+};
 pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
@@ -58,7 +67,6 @@ pub use vision_learner::{vision_learner, vision_learner_on};
 use crate::data::DataLoaders;
 use crate::nn::summary::{self, Layout};
 use crate::nn::{Arch, HeadOptions, Module, Sequential};
-use crate::ops::cross_entropy::CrossEntropy;
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::{DType, Device, Result};
 use std::fmt::Write;
@@ -71,7 +79,7 @@ pub struct Learner {
     head: HeadOptions,
     dls: DataLoaders,
     opt: Optimizer,
-    loss: CrossEntropy,
+    loss: Box<dyn Loss>,
     metrics: Vec<Metric>,
     cbs: Vec<Slot>,
     recorder: Recorder,
@@ -113,9 +121,8 @@ impl Learner {
             arch,
             head,
             seed: dls.seed(),
-            dls,
             opt,
-            loss: CrossEntropy::default(),
+            loss: loss::TargetKind::of(dls.datasets().targets()).loss(),
             metrics: Vec::new(),
             cbs: vec![Slot { cb: Box::new(TerminateOnNaN), stay: Stay::Always }],
             recorder: Recorder::default(),
@@ -124,6 +131,7 @@ impl Learner {
             dtype: DType::F32,
             kept: None,
             at: Default::default(),
+            dls,
             epochs_seen: 0,
             finding_lr: false,
         }
@@ -141,9 +149,9 @@ impl Learner {
         self
     }
 
-    /// Sets the loss's options, such as label smoothing.
-    pub fn loss_options(mut self, loss: CrossEntropy) -> Learner {
-        self.loss = loss;
+    /// Sets the loss; otherwise it is the one that fits the data's targets. fastai: `loss_func`.
+    pub fn loss_func(mut self, loss: impl Loss + 'static) -> Learner {
+        self.loss = Box::new(loss);
         self
     }
 
@@ -266,7 +274,7 @@ impl Learner {
         let mut out = summary::table(&self.model, &[self.dls.train.bs(), h, w, 3].into(), layout)?;
         // fastai shows the address of its function; here it is that of the optimizer.
         let _ = writeln!(out, "Optimizer used: <function {} at {:p}>", self.opt.kind().name(), &self.opt);
-        out += "Loss function: FlattenedLoss of CrossEntropyLoss()\n\n";
+        let _ = write!(out, "Loss function: FlattenedLoss of {}\n\n", self.loss.name());
         match self.opt.frozen_idx() {
             0 => out += "Model unfrozen\n\n",
             n => _ = write!(out, "Model frozen up to parameter group #{n}\n\n"),

@@ -1,41 +1,78 @@
 //! Predictions of a learner: over a whole set, over files, and what they are worth.
 
 use super::Learner;
-use crate::data::{DataLoader, Subset};
+use super::loss::{Loss, TargetKind};
+use super::metrics::{Metric, Running};
+use crate::data::{Batch, DataLoader, Subset, Target, Targets};
 use crate::nn::{Context, Module};
-use crate::ops::cross_entropy::{cross_entropy_per_item, softmax};
-use crate::{Device, Error, ErrorKind, Result, Tensor, autograd};
+use crate::{Error, ErrorKind, Result, Tensor, autograd};
 use std::path::{Path, PathBuf};
 
 /// What a model says about a set, in the set's order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Predictions {
     /// The files.
     pub paths: Vec<PathBuf>,
-    /// Class probabilities, a row each.
+    /// What the loss's activation makes of the network's numbers, a row each: probabilities of the classes, or of each label, or the
+    /// numbers of a regression.
     pub probabilities: Vec<Vec<f64>>,
-    /// The true classes; -1 where a file has no label.
-    pub targets: Vec<i64>,
-    /// The most likely classes.
-    pub decoded: Vec<usize>,
+    /// The truth; class -1 where files have no label.
+    pub targets: Targets,
+    /// What is read from the probabilities: the most likely class, the likely labels, the numbers.
+    pub decoded: Vec<Target>,
     /// The loss of each; 0 without a label.
     pub losses: Vec<f64>,
-    /// Mean of each metric of the learner, over labelled files.
+    /// Each metric of the learner, if the files have labels.
     pub metrics: Vec<(String, f64)>,
 }
 
 impl Predictions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Which items have a label.
+    pub fn labelled(&self) -> Vec<bool> {
+        (0..self.targets.len()).map(|i| has_label(&self.targets.get(i))).collect()
+    }
+
     /// Mean loss over the files that have a label.
     pub fn loss(&self) -> Option<f64> {
-        let labelled = self.targets.iter().filter(|&&t| t >= 0).count();
+        let labelled = self.labelled().into_iter().filter(|&has| has).count();
         (labelled > 0).then(|| self.losses.iter().sum::<f64>() / labelled as f64)
     }
 
-    /// Share of the labelled files whose most likely class is wrong.
+    /// True and predicted class of each item with a label: (place, true, predicted).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] when the targets are no classes.
+    pub fn classes(&self) -> Result<Vec<(usize, usize, usize)>> {
+        let targets = self.targets.categories()?;
+        let pair = |(i, (t, d)): (usize, (&i64, &Target))| match d {
+            Target::Category(d) => Some((i, usize::try_from(*t).ok()?, usize::try_from(*d).ok()?)),
+            _ => None,
+        };
+        Ok(targets.iter().zip(&self.decoded).enumerate().filter_map(pair).collect())
+    }
+
+    /// Share of the labelled files whose most likely class is wrong; none without such files, or where there are no classes.
     pub fn error_rate(&self) -> Option<f64> {
-        let labelled: Vec<_> = self.targets.iter().zip(&self.decoded).filter(|(t, _)| **t >= 0).collect();
-        let wrong = labelled.iter().filter(|(t, d)| **t != **d as i64).count();
-        (!labelled.is_empty()).then(|| wrong as f64 / labelled.len() as f64)
+        let all = self.classes().ok().filter(|all| !all.is_empty())?;
+        Some(all.iter().filter(|(_, t, d)| t != d).count() as f64 / all.len() as f64)
+    }
+}
+
+fn has_label(target: &Target) -> bool {
+    match target {
+        Target::Category(n) => *n >= 0,
+        Target::Number(v) => !v.is_nan(),
+        Target::MultiCategory(row) | Target::Numbers(row) => !row.iter().any(|v| v.is_nan()),
     }
 }
 
@@ -51,18 +88,13 @@ impl Learner {
     /// Predictions over the files of any loader, as the validation set is treated.
     ///
     /// # Errors
-    /// When a picture can't be read.
+    /// When a picture can't be read, or the learner's loss doesn't fit the data.
     pub fn preds_of(&self, loader: &DataLoader) -> Result<Predictions> {
-        let mut all = predictions(&self.model, loader, |batch| self.inputs(batch, Subset::Valid, 0), &self.loss)?;
-        for metric in &self.metrics {
-            let logits: Vec<f64> = all.probabilities.concat();
-            let rows = all.targets.len();
-            let c = logits.len() / rows.max(1);
-            let p = Tensor::from_slice(&logits, [rows, c], Device::Cpu)?;
-            let value = metric.of(&p, &Tensor::from_slice(&all.targets, [rows], Device::Cpu)?)?;
-            all.metrics.push((metric.name().to_string(), value));
-        }
-        Ok(all)
+        self.predictions(loader, &self.metrics)
+    }
+
+    fn predictions(&self, loader: &DataLoader, metrics: &[Metric]) -> Result<Predictions> {
+        predictions(&self.model, loader, |batch| self.inputs(batch, Subset::Valid, 0), &*self.loss, metrics)
     }
 
     /// Validation loss and metrics: fastai's `validate`.
@@ -75,21 +107,18 @@ impl Learner {
         Ok(std::iter::once(("valid_loss".to_string(), loss)).chain(all.metrics).collect())
     }
 
-    /// The most likely class of a picture, and the probabilities of all classes in the vocabulary's order: fastai's `predict`.
+    /// What the model says about a picture, in words (the most likely class; the likely labels, between semicolons; the numbers), and the
+    /// probabilities behind it, in the vocabulary's order: fastai's `predict`.
     ///
     /// # Errors
     /// When the picture can't be read.
     pub fn predict(&self, path: impl AsRef<Path>) -> Result<(String, Vec<f64>)> {
         let loader = self.dls.test_loader::<&str>(vec![path.as_ref().to_path_buf()], None)?;
-        let mut all = self.preds_of_unlabelled(&loader)?;
+        let mut all = self.predictions(&loader, &[])?;
         match (all.decoded.pop(), all.probabilities.pop()) {
-            (Some(class), Some(probabilities)) => Ok((self.dls.vocab()[class].clone(), probabilities)),
+            (Some(target), Some(probabilities)) => Ok((self.dls.datasets().encode().title(&target), probabilities)),
             _ => Err(Error::new(ErrorKind::Data, "there is nothing to predict").on(path.as_ref().display())),
         }
-    }
-
-    fn preds_of_unlabelled(&self, loader: &DataLoader) -> Result<Predictions> {
-        predictions(&self.model, loader, |batch| self.inputs(batch, Subset::Valid, 0), &self.loss)
     }
 }
 
@@ -97,30 +126,48 @@ impl Learner {
 pub(super) fn predictions(
     model: &dyn Module,
     loader: &DataLoader,
-    inputs: impl Fn(&crate::data::Batch) -> Result<Tensor>,
-    loss: &crate::ops::cross_entropy::CrossEntropy,
+    inputs: impl Fn(&Batch) -> Result<Tensor>,
+    loss: &dyn Loss,
+    metrics: &[Metric],
 ) -> Result<Predictions> {
-    let mut all = Predictions {
-        paths: Vec::new(),
-        probabilities: Vec::new(),
-        targets: Vec::new(),
-        decoded: Vec::new(),
-        losses: Vec::new(),
-        metrics: Vec::new(),
-    };
+    let (mut all, mut running, mut blind) = (Predictions::default(), Running::default(), 0);
     for batch in loader.epoch(0) {
         let batch = batch?;
-        let logits = autograd::no_grad(|| model.forward(&inputs(&batch)?, &Context::eval()))?;
-        // A file without a label is one that doesn't count in the loss.
-        let classes = batch.targets.into_categories()?;
-        let known: Vec<i64> = classes.iter().map(|&t| if t < 0 { loss.ignore_index } else { t }).collect();
-        let targets = Tensor::from_slice(&known, [known.len()], logits.device())?;
-        all.losses.extend(cross_entropy_per_item(&logits, &targets, loss)?);
-        all.decoded.extend(super::argmax(&logits)?);
-        let probabilities = softmax(&logits)?.to_f64_vec()?;
-        all.probabilities.extend(probabilities.chunks(logits.shape().channels()).map(<[f64]>::to_vec));
-        all.targets.extend(&classes);
+        let raw = autograd::no_grad(|| model.forward(&inputs(&batch)?, &Context::eval()))?; // [N, C]
+        let labels: Vec<bool> = (0..batch.len()).map(|i| has_label(&batch.targets.get(i))).collect();
+        let labelled = labels.iter().filter(|&&has| has).count();
+        blind += labels.len() - labelled;
+        let fits = TargetKind::of(&batch.targets) == loss.targets();
+        match labelled {
+            0 => all.losses.extend(labels.iter().map(|_| 0.0)),
+            // A user's `test_dl` with labels of another kind than the loss's.
+            _ if !fits => super::loss::check(loss, &batch.targets)?,
+            _ => {
+                // Without a label an item doesn't count; a class number has to be one for the loss to be asked.
+                let some = |targets: Targets| match targets {
+                    Targets::Categories(all) => Targets::Categories(all.into_iter().map(|t| t.max(0)).collect()),
+                    other => other,
+                };
+                let targets = some(batch.targets.clone()).to_tensor(raw.device())?;
+                let losses = loss.per_item(&raw, &targets)?;
+                all.losses.extend(losses.into_iter().zip(&labels).map(|(loss, &has)| if has { loss } else { 0.0 }));
+                if blind == 0 {
+                    running.add(metrics, &raw, &targets)?;
+                }
+            }
+        }
+        let c = raw.numel() / batch.len().max(1);
+        for row in raw.to_f64_vec()?.chunks_exact(c.max(1)) {
+            let probabilities = loss.activation(row);
+            all.decoded.push(loss.decodes(&probabilities));
+            all.probabilities.push(probabilities);
+        }
+        all.targets.append(batch.targets)?;
         all.paths.extend(batch.paths);
+    }
+    if blind == 0 && !all.is_empty() {
+        let names = metrics.iter().map(|m| m.name().to_string());
+        all.metrics = names.zip(running.values(metrics)?).collect();
     }
     Ok(all)
 }

@@ -1,12 +1,12 @@
 //! From an architecture and data to a learner.
 
-use super::Learner;
+use super::{Learner, TargetKind};
 use crate::data::DataLoaders;
 use crate::nn::{Arch, HeadOptions, Module, Sequential, create_head, init_head};
 use crate::{Device, Error, ErrorKind, Result};
 
-/// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, cross entropy
-/// and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`. They are on the
+/// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, the loss that fits the
+/// data's targets, and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`. They are on the
 /// [best device](Device::best); [`vision_learner_on`] takes another one.
 ///
 /// ```no_run
@@ -17,7 +17,7 @@ use crate::{Device, Error, ErrorKind, Result};
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Data`] when the data has fewer than two classes, or targets that are no class numbers.
+/// [`ErrorKind::Data`] when the data has fewer than two classes, or no label at all.
 pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<Learner> {
     vision_learner_on(dls, arch, Device::best())
 }
@@ -29,9 +29,10 @@ pub fn vision_learner(dls: &DataLoaders, arch: impl FnOnce() -> Arch) -> Result<
 /// As [`vision_learner`]; or the device has too little memory.
 pub fn vision_learner_on(dls: &DataLoaders, arch: impl FnOnce() -> Arch, device: Device) -> Result<Learner> {
     let arch = arch();
-    dls.datasets().targets().categories()?;
-    if dls.c() < 2 {
-        let message = format!("a classifier needs at least two classes, the data has {}", dls.c());
+    let least = if TargetKind::of(dls.datasets().targets()) == TargetKind::Classes { 2 } else { 1 };
+    if dls.c() < least {
+        let message =
+            format!("a network needs at least {least} classes, labels or numbers to say, the data has {}", dls.c());
         return Err(Error::new(ErrorKind::Data, message).on(dls.datasets().source().display()));
     }
     let options = HeadOptions::default();

@@ -2,8 +2,8 @@
 
 use crate::cli::settings::EvaluateSettings;
 use crate::cli::{Context, run};
-use crate::data::get_image_files;
-use crate::learner::{Interpretation, Predictor};
+use crate::data::{Targets, get_image_files};
+use crate::learner::{Interpretation, Predictor, TargetKind};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the command.
@@ -13,19 +13,27 @@ use crate::{Error, ErrorKind, Result};
 pub fn run(settings: &EvaluateSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
     let model = Predictor::load_on(&settings.model, run::device(settings.common.device, context)?)?;
+    if model.targets() != TargetKind::Classes {
+        return Err(Error::new(
+            ErrorKind::Argument,
+            "this model says labels or numbers, and folders and names hold one class",
+        )
+        .on(settings.model.display())
+        .remedy("measure it in a program, with Learner::validate or Predictor::predictions"));
+    }
     let paths = get_image_files(&settings.dir)?;
     let targets = run::targets(&paths, settings.label_re.as_deref(), model.vocab())?;
-    let predictions = model.predictions(paths, Some(targets), settings.bs)?;
+    let predictions = model.predictions(paths, Some(Targets::Categories(targets)), settings.bs)?;
     let (Some(loss), Some(error_rate)) = (predictions.loss(), predictions.error_rate()) else {
         return Err(Error::new(ErrorKind::Data, "there are no pictures to measure").on(settings.dir.display()));
     };
-    let n = predictions.targets.len();
+    let n = predictions.len();
     if settings.json {
         let line = serde_json::json!({ "error_rate": error_rate, "loss": loss, "n": n });
         return context.console.result(&line.to_string());
     }
     context.console.result(&format!("{n} pictures, loss {loss:.6}, error_rate {error_rate:.6}\n"))?;
-    let matrix = Interpretation::new(model.vocab().to_vec(), predictions).confusion_matrix();
+    let matrix = Interpretation::new(model.vocab().to_vec(), predictions)?.confusion_matrix();
     let width = matrix.vocab.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
     context.console.result(&format!("{:width$}  pictures  right  error_rate", "class"))?;
     for (name, of, right, _) in matrix.per_class() {

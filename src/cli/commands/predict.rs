@@ -3,7 +3,7 @@
 use crate::cli::settings::PredictSettings;
 use crate::cli::{Context, run};
 use crate::data::get_image_files;
-use crate::learner::{Prediction, Predictor};
+use crate::learner::{Prediction, Predictor, TargetKind};
 use crate::{Error, ErrorKind, Result};
 use std::path::PathBuf;
 
@@ -61,6 +61,9 @@ fn predict(model: &Predictor, files: &[PathBuf]) -> Vec<Result<Prediction>> {
 
 /// `cat.jpg  cat 0.9812  dog 0.0145  fox 0.0021`
 fn text(model: &Predictor, p: &Prediction) -> String {
+    if model.targets() == TargetKind::Numbers {
+        return format!("{}  {}", p.path.display(), p.label);
+    }
     let mut by_probability: Vec<usize> = (0..p.probabilities.len()).collect();
     by_probability.sort_by(|&a, &b| p.probabilities[b].total_cmp(&p.probabilities[a]));
     let cell = |&class: &usize| format!("  {} {:.4}", model.vocab()[class], p.probabilities[class]);
@@ -73,5 +76,8 @@ fn json(model: &Predictor, p: &Prediction) -> String {
     let probabilities: serde_json::Map<String, serde_json::Value> =
         model.vocab().iter().cloned().zip(p.probabilities.iter().map(number)).collect();
     let file = p.path.display().to_string();
+    if model.targets() == TargetKind::Numbers {
+        return serde_json::json!({ "file": file, "numbers": p.probabilities }).to_string();
+    }
     serde_json::json!({ "file": file, "label": p.label, "probabilities": probabilities }).to_string()
 }
