@@ -63,6 +63,16 @@ pub trait OpenPicture: Send + Sync {
     /// # Errors
     /// The file cannot be read or is no picture; the error names `path`.
     fn open(&self, path: &Path) -> Result<Picture>;
+
+    /// How pictures are opened, as far as pixels depend on it; an exported model keeps this and opens its own the same way.
+    fn settings(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Files that were opened although something is wrong with them, and what.
+    fn remarks(&self) -> Vec<(PathBuf, String)> {
+        Vec::new()
+    }
 }
 
 /// A block for the input of a sample: something that opens pictures.

@@ -6,11 +6,11 @@
 
 use super::vision_learner::build;
 use super::{Learner, Predictions, predict};
-use crate::data::{Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset};
+use crate::data::{Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, OpenPicture, Subset};
 use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::vision::resize::item_transform_from;
-use crate::vision::{AugTransforms, ImageBlock};
+use crate::vision::{AugTransforms, ImageBlock, PilImage};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ struct Description {
     lin_ftrs: Vec<usize>,
     ps: f64,
     vocab: Vec<String>,
+    /// How pictures are opened; null where the program has a block of its own for that, which no file can bring along.
+    #[serde(default)]
+    open: serde_json::Value,
     item_tfms: Vec<serde_json::Value>,
     batch_tfms: serde_json::Value,
 }
@@ -52,6 +55,7 @@ impl Learner {
             lin_ftrs: self.head.lin_ftrs.clone(),
             ps: self.head.ps,
             vocab: self.dls.vocab().to_vec(),
+            open: self.dls.opener().settings(),
             item_tfms: self.dls.item_tfms().iter().map(|t| t.settings()).collect(),
             batch_tfms: self.dls.batch_tfms().settings(),
         };
@@ -86,6 +90,7 @@ pub struct Predictor {
     model: Sequential,
     arch: Arch,
     vocab: Vec<String>,
+    opener: Arc<dyn OpenPicture>,
     item_tfms: Vec<Arc<dyn ItemTransform>>,
     batch_tfms: Arc<dyn BatchTransforms>,
     device: Device,
@@ -137,7 +142,11 @@ impl Predictor {
             other => return Err(foreign(format!("batch transforms of an unknown kind: {other:?}"))),
         };
         let item_tfms = d.item_tfms.iter().map(item_transform_from).collect::<Result<_>>()?;
-        Ok(Predictor { model, arch, vocab: d.vocab, item_tfms, batch_tfms, device: Device::Cpu })
+        let opener: Arc<dyn OpenPicture> = match d.open.is_null() {
+            true => ImageBlock.opener(),
+            false => Arc::new(PilImage::from_settings(&d.open)?),
+        };
+        Ok(Predictor { model, arch, vocab: d.vocab, opener, item_tfms, batch_tfms, device: Device::Cpu })
     }
 
     /// Moves the model to a device; after loading it is on the best one.
@@ -198,8 +207,7 @@ impl Predictor {
     /// # Errors
     /// When a picture can't be read, or there are more or fewer targets than files.
     pub fn predictions(&self, paths: Vec<PathBuf>, targets: Option<Vec<i64>>, bs: usize) -> Result<Predictions> {
-        let opener = ImageBlock.opener();
-        let loader = DataLoader::for_files(opener, self.item_tfms.clone(), paths, targets, bs, 0)?;
+        let loader = DataLoader::for_files(self.opener.clone(), self.item_tfms.clone(), paths, targets, bs, 0)?;
         predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &CrossEntropy::default())
     }
 

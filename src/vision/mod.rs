@@ -6,8 +6,10 @@
 //! random crops, [`quickstart`] draws a data set for the first run.
 
 pub mod augment;
+pub mod check;
 pub mod crop;
 pub mod decode;
+pub mod facts;
 pub mod item_tfms;
 pub mod loaders;
 pub mod quickstart;
@@ -17,8 +19,10 @@ pub mod resize;
 mod show;
 
 pub use augment::{AugTransforms, aug_transforms};
+pub use check::Check;
 pub use crop::{Crop, choose_crop, valid_crop};
 pub use decode::{DecodeOptions, ImageBlock, PilImage, decode, open};
+pub use facts::{Colour, Facts, Scan};
 pub use item_tfms::{CropPad, DihedralItem, FlipItem, RandomCrop, RatioResize, dihedral};
 pub use loaders::{Columns, ImageDataLoaders};
 pub use quickstart::{QUICKSTART_CLASSES, quickstart_picture, render_quickstart};
