@@ -10,7 +10,8 @@ use common::pictures::{self, pattern};
 use onecycle::data::{ColReader, CsvOptions, Getter, ItemGetter, Labeller, RegexLabeller, Table};
 use onecycle::data::{get_image_files, parent_label, using_attr};
 use onecycle::nn::safetensors;
-use onecycle::vision::{DecodeOptions, decode};
+use onecycle::vision::decode::PILLOW_MAX_PIXELS;
+use onecycle::vision::{DecodeOptions, Facts, decode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -155,9 +156,13 @@ fn corpus() -> Vec<Vec<u8>> {
     ]
 }
 
-/// 65,536 pixels at most: with 8 bytes each and the decoders' 64 MiB of scratch memory, that is what a file may cost.
+/// 65,536 pixels at most: with 8 bytes each and the decoders' 64 MiB of scratch memory, that is what a file may cost. Twice, because
+/// a buffer that grows is counted before and after.
 const PIXELS: u64 = 1 << 16;
-const MEMORY: usize = (64 << 20) + 8 * PIXELS as usize + (4 << 20);
+const MEMORY: usize = 2 * ((64 << 20) + 8 * PIXELS as usize);
+
+/// Facts know no limit of pixels; a bit for each coefficient of a progressive JPEG of Pillow's largest size is the most.
+const FACTS: usize = 3 * (PILLOW_MAX_PIXELS as usize / 8) + (64 << 20);
 
 fn decodes_or_says_why(bytes: &[u8]) -> Result<(), TestCaseError> {
     for (allow_truncated, apply_orientation) in [(false, false), (true, true)] {
@@ -173,6 +178,8 @@ fn decodes_or_says_why(bytes: &[u8]) -> Result<(), TestCaseError> {
             Err(e) => prop_assert!(!e.advice().is_empty() && !e.to_string().contains('\n'), "{}", e),
         }
     }
+    let (_, peak) = peak_of(|| Facts::of(bytes));
+    prop_assert!(peak <= FACTS, "{peak} bytes were held for the facts");
     Ok(())
 }
 

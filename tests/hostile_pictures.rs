@@ -1,14 +1,17 @@
 //! Pictures that a data set should not contain and always does. Each becomes a picture or an error that names the file,
-//! within a second and 300 MB. The files are made here: valid ones by the encoders of the `image` crate, the rest by
-//! cutting and patching bytes.
+//! within a second and 300 MB, measured for each file in a process of its own. The files are made here: valid ones by the encoders of
+//! the `image` crate, the rest by cutting and patching bytes.
 
 mod common;
 
 use common::pictures::*;
 use image::{ExtendedColorType, ImageEncoder, codecs};
-use onecycle::ErrorKind;
-use onecycle::data::Picture;
-use onecycle::vision::{DecodeOptions, decode, open};
+use onecycle::data::{InputBlock, Picture};
+use onecycle::nn::Arch;
+use onecycle::prelude::*;
+use onecycle::vision::{Check, DecodeOptions, Facts, decode, open};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn read(bytes: &[u8]) -> onecycle::Result<Picture> {
@@ -229,5 +232,230 @@ fn the_smallest_and_the_thinnest() {
         let pixels = vec![77; (w * h * 3) as usize];
         let picture = read(&png(&pixels, w, h, ExtendedColorType::Rgb8)).unwrap();
         assert_eq!((picture.width as u32, picture.height as u32, picture.rgb), (w, h, pixels));
+    }
+}
+
+/// What is asked of a file.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// A picture of this width and height.
+    Picture(u32, u32),
+    /// An error that names the file and says this.
+    Refusal(&'static str),
+}
+
+struct Case {
+    name: &'static str,
+    bytes: Vec<u8>,
+    wanted: Wanted,
+}
+
+/// Everything that a data set has been seen to contain, with what has to become of it.
+fn table() -> Vec<Case> {
+    use Wanted::{Picture as P, Refusal as R};
+    let case = |name, bytes, wanted| Case { name, bytes, wanted };
+    let whole = jpeg();
+    let cut = |n: usize| whole[..n].to_vec();
+    let end = whole.len() - 2;
+    let mut flipped = jpeg();
+    let scan = after_marker(&flipped, 0xda) + 20;
+    for i in (scan..flipped.len() - 40).step_by(17).take(40) {
+        if flipped[i] < 0xfe && flipped[i - 1] != 0xff {
+            flipped[i] ^= 1;
+        }
+    }
+    let mut huge_jpeg = jpeg();
+    let sof = after_marker(&huge_jpeg, 0xc0);
+    huge_jpeg[sof + 3..sof + 7].fill(0xff);
+    huge_jpeg.splice(end..end, [0x55; 64_000]);
+    let mut huge_png = rgb_png();
+    patch(&mut huge_png, b"IHDR", |data| data[..8].copy_from_slice(&[30_000u32.to_be_bytes(); 2].concat()));
+    let mut bad_crc = rgb_png();
+    let (idat, length) = chunk(&bad_crc, b"IDAT");
+    bad_crc[idat + 8 + length] ^= 0xff;
+    let mut bad_stream = rgb_png();
+    patch(&mut bad_stream, b"IDAT", |data| data[2..20].fill(0xff));
+    let pixels = |bytes: u32| vec![90; (W * H * bytes) as usize];
+    let grey_jpeg = encoded(|b| {
+        codecs::jpeg::JpegEncoder::new(b).write_image(&pixels(1), W, H, ExtendedColorType::L8).unwrap();
+    });
+    // What a phone takes: nothing hostile, and the largest that is common.
+    let large_jpeg = encoded(|b| {
+        let pixels: Vec<u8> = (0..4000 * 3000 * 3u32).map(|i| (i / 12_000 * 7 + i % 12_000 / 50) as u8).collect();
+        codecs::jpeg::JpegEncoder::new(b).write_image(&pixels, 4000, 3000, ExtendedColorType::Rgb8).unwrap();
+    });
+    let avif = [&b"\0\0\0\x1cftypavif"[..], &[0; 200]].concat();
+    let frames = [pattern(), pixels(3), pixels(3), pattern()];
+    vec![
+        case("0 bytes.jpg", vec![], R("empty")),
+        case("1 byte.jpg", vec![0xff], R("not a picture")),
+        case("page.jpg", b"<!DOCTYPE html><html><body>404</body></html>".to_vec(), R("web page")),
+        case("100 bytes.jpg", cut(100), R("ends early")),
+        case("half.jpg", cut(whole.len() / 2), R("ends early")),
+        case("without its last 2 bytes.jpg", cut(end), R("ends early")),
+        case("5 KB of zeros behind.jpg", [&whole[..], &[0; 5000]].concat(), P(W, H)),
+        case("240 bytes of junk.jpg", [&whole[..end], &[0x55; 240], &whole[end..]].concat(), P(W, H)),
+        case("40 flipped bytes.jpg", flipped, P(W, H)),
+        case("says 65535x65535.jpg", huge_jpeg, R("limit")),
+        case("says 30000x30000.png", huge_png, R("limit")),
+        case("CMYK.jpg", cmyk_jpeg(), P(8, 8)),
+        case("grey.jpg", grey_jpeg, P(W, H)),
+        case("palette.png", palette_png(), P(2, 2)),
+        case("LA.png", png(&pixels(2), W, H, ExtendedColorType::La8), P(W, H)),
+        case("RGBA.png", png(&pixels(4), W, H, ExtendedColorType::Rgba8), P(W, H)),
+        case("RGB, 16 bits.png", png(&pixels(6), W, H, ExtendedColorType::Rgb16), P(W, H)),
+        case("grey, 16 bits.png", png(&pixels(2), W, H, ExtendedColorType::L16), P(W, H)),
+        case("turned.jpg", turned(&whole, 6), P(W, H)),
+        case("a png.jpg", rgb_png(), P(W, H)),
+        case("4 frames.gif", gif(&frames), P(W, H)),
+        case("4 frames.webp", animated_webp(&frames), P(W, H)),
+        case("new.avif", avif, R("AVIF, a format not built in")),
+        case("1x1.png", png(&[1, 2, 3], 1, 1, ExtendedColorType::Rgb8), P(1, 1)),
+        case("1x2000.png", png(&[77; 6000], 1, 2000, ExtendedColorType::Rgb8), P(1, 2000)),
+        case("bad checksum.png", bad_crc, R("damaged")),
+        case("bad stream.png", bad_stream, R("damaged")),
+        case("12 megapixels.jpg", large_jpeg, P(4000, 3000)),
+        case("progressive.jpg", progressive_jpeg(), P(40, 24)),
+        case("half a progressive one.jpg", progressive_jpeg()[..300].to_vec(), R("ends early")),
+    ]
+}
+
+/// Names the file of a child process.
+const CHILD: &str = "ONECYCLE_HOSTILE_FILE";
+
+/// What a child process says: how long it took, its largest memory in MB, and the size or the error.
+fn child(path: &Path) {
+    let start = Instant::now();
+    let opened = open(path, &DecodeOptions::default());
+    // `onecycle check` asks for the facts too.
+    let _ = Facts::of(&std::fs::read(path).unwrap());
+    let said = opened.map_or_else(|e| e.to_string(), |p| format!("{}x{}", p.width, p.height));
+    println!("\noutcome\t{}\t{}\t{said}", start.elapsed().as_millis(), peak_megabytes());
+}
+
+#[test]
+fn each_file_alone_gets_its_outcome_within_a_second_and_300_mb() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return child(Path::new(&path));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut slowest, mut largest) = (0, 0);
+    for Case { name, bytes, wanted } in table() {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let this = ["each_file_alone_gets_its_outcome_within_a_second_and_300_mb", "--exact", "--nocapture"];
+        let output = Command::new(std::env::current_exe().unwrap()).args(this).env(CHILD, &path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+        let line = text.lines().find_map(|l| l.strip_prefix("outcome\t")).unwrap_or_else(|| panic!("{name}: {text}"));
+        let [time, memory, said] = line.splitn(3, '\t').collect::<Vec<_>>().try_into().unwrap();
+        let (time, memory): (u64, u64) = (time.parse().unwrap(), memory.parse().unwrap());
+        assert!(time < 1000, "{name} took {time} ms");
+        assert!(memory < 300, "{name} took {memory} MB");
+        (slowest, largest) = (slowest.max(time), largest.max(memory));
+        match wanted {
+            Wanted::Picture(w, h) => assert_eq!(said, format!("{w}x{h}"), "{name}"),
+            Wanted::Refusal(why) => {
+                assert!(said.contains(name) && said.contains(why) && said.ends_with(')'), "{name}: {said}");
+            }
+        }
+    }
+    match largest {
+        0 => common::skip(format_args!("memory of hostile pictures: the system does not tell a process's peak")),
+        _ => println!("at most {slowest} ms and {largest} MB"),
+    }
+}
+
+/// The table in a folder of two classes, beside enough good pictures to train on; and the bad files in the order of their paths.
+fn corpus(dir: &Path) -> Vec<PathBuf> {
+    let mut bad = Vec::new();
+    for (i, Case { name, bytes, wanted }) in table().into_iter().enumerate() {
+        let class = dir.join(["a", "b"][i % 2]);
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join(name), bytes).unwrap();
+        if matches!(wanted, Wanted::Refusal(_)) {
+            bad.push(class.join(name));
+        }
+    }
+    bad.sort();
+    bad
+}
+
+#[test]
+fn a_training_stops_at_bad_files_or_leaves_them_out_or_lists_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = corpus(dir.path());
+    let block = DataBlock::new((ImageBlock, CategoryBlock)).get_y(parent_label).item_tfms(Resize::new(16)).bs(4);
+    let block = block.splitter(RandomSplitter::new(0.0, 1));
+    let files = get_image_files(dir.path()).unwrap();
+
+    // Stop: the epoch ends with an error that names a bad file.
+    let dls = block.dataloaders(dir.path()).unwrap();
+    let error = dls.train.epoch(0).find_map(|batch| batch.err()).expect("there are bad files");
+    assert!(bad.iter().any(|b| error.to_string().starts_with(&b.display().to_string())), "{error}");
+
+    // Leave out: all of them and no other, and the epoch goes through.
+    let dls = block.clone().skip_bad(true).dataloaders(dir.path()).unwrap();
+    let skipped: Vec<PathBuf> = dls.skipped().iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(skipped, bad);
+    assert_eq!(dls.train.n_items(), files.len() - bad.len());
+    assert!(dls.train.epoch(0).all(|batch| batch.is_ok()));
+
+    // List: the same, for whoever wants to decide by hand.
+    let report = Check::folder(dir.path()).run().unwrap();
+    assert_eq!(report.bad.iter().map(|b| b.file.clone()).collect::<Vec<_>>(), bad);
+    assert!(report.bad.iter().all(|b| !b.reason.is_empty()));
+    assert_eq!(get_image_files(dir.path()).unwrap(), files, "nothing was moved");
+}
+
+#[test]
+fn a_cut_jpeg_is_used_on_request_and_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut.jpg");
+    std::fs::write(&path, &jpeg()[..jpeg().len() * 3 / 4]).unwrap();
+    std::fs::write(dir.path().join("whole.jpg"), jpeg()).unwrap();
+    let strict = ImageBlock.opener();
+    assert!(strict.open(&path).is_err() && strict.remarks().is_empty());
+    let lenient = ImageBlock::with(DecodeOptions { allow_truncated: true, ..DecodeOptions::default() }).opener();
+    (0..2).for_each(|_| assert!(same_size(&lenient.open(&path).unwrap())));
+    lenient.open(&dir.path().join("whole.jpg")).unwrap();
+    let remarks = lenient.remarks();
+    assert!(remarks.len() == 1 && remarks[0].0 == path && remarks[0].1.contains("ends early"), "{remarks:?}");
+}
+
+#[test]
+fn an_exported_model_turns_pictures_as_its_training_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (class, v) in [("a", 10u8), ("b", 200)] {
+        std::fs::create_dir_all(data.join(class)).unwrap();
+        for n in 0..4 {
+            let pixels = pattern().iter().map(|p| p.wrapping_add(v + n)).collect::<Vec<_>>();
+            std::fs::write(data.join(class).join(format!("{n}.png")), png(&pixels, W, H, ExtendedColorType::Rgb8))
+                .unwrap();
+        }
+    }
+    let lying = dir.path().join("lying.jpg");
+    std::fs::write(&lying, turned(&jpeg(), 6)).unwrap();
+    // The same picture as a viewer shows it, pixel by pixel: a quarter clockwise.
+    let upright = dir.path().join("upright.png");
+    let stored = image::RgbImage::from_raw(W, H, read(&jpeg()).unwrap().rgb).unwrap();
+    image::imageops::rotate90(&stored).save(&upright).unwrap();
+    for apply_orientation in [true, false] {
+        let options = DecodeOptions { apply_orientation, ..DecodeOptions::default() };
+        let dls = DataBlock::new((ImageBlock::with(options), CategoryBlock))
+            .get_y(parent_label)
+            .splitter(RandomSplitter::new(0.25, 1))
+            .item_tfms(Resize::new(32))
+            .bs(2)
+            .dataloaders(&data)
+            .unwrap();
+        let thin = || Arch { name: "thin".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] };
+        let learn = vision_learner(&dls, thin).unwrap();
+        let path = dir.path().join("model.safetensors");
+        learn.export(&path).unwrap();
+        let model = load_learner(&path).unwrap();
+        let answer = |path: &Path| model.predict(path).unwrap().probabilities;
+        assert_eq!(answer(&lying) == answer(&upright), apply_orientation);
     }
 }

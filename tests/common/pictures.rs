@@ -126,8 +126,8 @@ pub fn cmyk_jpeg() -> Vec<u8> {
     // A DC coefficient is 8 * (value - 128) with all-one quantisation: 576 (10 bits), -224 (8 bits), 0, 1016 (10 bits).
     // Codes: 0 for "0 bits", 10 for "10 bits", 110 for "8 bits"; the only AC code, 0, ends a block.
     let bits = ["10", "1001000000", "0", "110", "00011111", "0", "0", "0", "10", "1111111000", "0"].concat();
-    let padded = format!("{bits:1<48}");
-    let scan: Vec<u8> = (0..6).map(|i| u8::from_str_radix(&padded[i * 8..][..8], 2).unwrap()).collect();
+    let padded = format!("{bits:1<40}");
+    let scan: Vec<u8> = (0..5).map(|i| u8::from_str_radix(&padded[i * 8..][..8], 2).unwrap()).collect();
     let stuffed = scan.iter().flat_map(|&b| if b == 0xff { vec![0xff, 0] } else { vec![b] }).collect::<Vec<_>>();
     let mut counts = [0u8; 16];
     counts[..3].fill(1);

@@ -9,8 +9,7 @@ use crate::learner::{Progress, colour};
 use crate::vision::Check;
 use crate::vision::check::{ClassCount, Finding, Report, Severity};
 use crate::{Error, ErrorKind, Result};
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{MAIN_SEPARATOR, Path};
 use std::sync::{Mutex, PoisonError};
 
 /// Files that a finding names; `-v` names all.
@@ -147,15 +146,14 @@ fn classes(report: &Report) -> String {
 /// The sentence, the first files, what to do.
 fn finding(finding: &Finding, dir: &Path, shown: usize) -> String {
     let mut out = format!("  {}\n", finding.message);
-    // A finding can name a file twice, once for each copy.
-    let files: BTreeSet<(&Path, &str)> =
-        finding.files.iter().map(|n| (n.file.strip_prefix(dir).unwrap_or(&n.file), n.detail.as_str())).collect();
-    for (file, detail) in files.iter().take(shown) {
-        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        out += &format!("    {}{detail}\n", file.display());
+    let prefix = format!("{}{MAIN_SEPARATOR}", dir.display());
+    for noted in finding.files.iter().take(shown) {
+        let file = noted.file.strip_prefix(dir).unwrap_or(&noted.file).display();
+        let detail = noted.detail.replace(&prefix, "");
+        out += &if detail.is_empty() { format!("    {file}\n") } else { format!("    {file}: {detail}\n") };
     }
-    if files.len() > shown {
-        out += &format!("    and {} more; -v names all\n", files.len() - shown);
+    if finding.files.len() > shown {
+        out += &format!("    and {} more; -v names all\n", finding.files.len() - shown);
     }
     out + &format!("    > {}\n", finding.advice)
 }

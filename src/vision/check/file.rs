@@ -27,17 +27,20 @@ pub(super) struct Looked {
     pub opened: std::result::Result<Opened, String>,
 }
 
-/// Opens the file; when that fails, once more.
+/// Opens the file, a second time if need be.
 pub(super) fn look(path: &Path, options: &DecodeOptions) -> Looked {
-    let opened = match open(path, options) {
-        Ok(opened) => Ok(opened),
-        Err(first) => match open(path, options) {
-            Ok(opened) => Ok(Opened { stumbled: Some(without_path(&first)), ..opened }),
-            Err(again) => Err(without_path(&again)),
-        },
-    };
+    let opened = twice(|| open(path, options));
+    let opened = opened.map(|(opened, stumbled)| Opened { stumbled, ..opened }).map_err(|e| e.message().to_owned());
     let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
     Looked { bytes, opened }
+}
+
+/// What `open` returns; when it fails, what it returns the second time, with the reason of the first failure.
+fn twice<T>(mut open: impl FnMut() -> Result<T>) -> Result<(T, Option<String>)> {
+    match open() {
+        Ok(opened) => Ok((opened, None)),
+        Err(first) => open().map(|opened| (opened, Some(first.message().to_owned()))),
+    }
 }
 
 fn open(path: &Path, options: &DecodeOptions) -> Result<Opened> {
@@ -50,11 +53,6 @@ fn open(path: &Path, options: &DecodeOptions) -> Result<Opened> {
         let cut = options.allow_truncated && ends_early(&bytes);
         Ok(Opened { facts, pixels: (width, height, hasher.finish()), cut, stumbled: None })
     })
-}
-
-/// The reader sees the path beside it.
-fn without_path(e: &crate::Error) -> String {
-    e.message().to_owned()
 }
 
 /// Whether a file that isn't called so is a picture. Its first bytes decide; only what begins like one is read as a whole, because two
@@ -84,4 +82,36 @@ pub(super) fn confirmed(group: &[usize], paths: &[PathBuf], options: &DecodeOpti
     let picture = |i: usize| guarded(&paths[i], || crate::vision::open(&paths[i], options)).ok();
     let Some(first) = picture(group[0]) else { return Vec::new() };
     group.iter().copied().filter(|&i| i == group[0] || picture(i).is_some_and(|p| p == first)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    #[test]
+    fn a_file_is_bad_when_it_fails_twice() {
+        let mut answers = vec![Ok(7), Err(Error::new(ErrorKind::Io, "the network is down"))];
+        let (value, stumbled) = twice(|| answers.pop().unwrap()).unwrap();
+        assert_eq!((value, stumbled.as_deref()), (7, Some("the network is down")));
+        let mut tries = 0;
+        let failed: Result<((), _)> = twice(|| {
+            tries += 1;
+            Err(Error::new(ErrorKind::Image, format!("try {tries}")))
+        });
+        assert_eq!(failed.unwrap_err().message(), "try 2");
+        assert_eq!(twice(|| Ok(1)).unwrap(), (1, None));
+    }
+
+    #[test]
+    fn the_same_hash_is_not_yet_the_same_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = (0..3).map(|i| dir.path().join(format!("{i}.png"))).collect();
+        for (path, v) in paths.iter().zip([5, 6, 5]) {
+            image::GrayImage::from_pixel(4, 4, image::Luma([v])).save(path).unwrap();
+        }
+        assert_eq!(confirmed(&[0, 1, 2], &paths, &DecodeOptions::default()), [0, 2]);
+        std::fs::remove_file(&paths[0]).unwrap();
+        assert!(confirmed(&[0, 2], &paths, &DecodeOptions::default()).is_empty(), "it vanished meanwhile");
+    }
 }
