@@ -279,6 +279,12 @@ fn table() -> Vec<Case> {
     let grey_jpeg = encoded(|b| {
         codecs::jpeg::JpegEncoder::new(b).write_image(&pixels(1), W, H, ExtendedColorType::L8).unwrap();
     });
+    // Found by tests/fuzz.rs: the png crate panics.
+    let mut short_palette = palette_png();
+    let (plte, _) = chunk(&short_palette, b"PLTE");
+    short_palette.drain(plte + 9..plte + 14);
+    short_palette[plte..plte + 4].copy_from_slice(&1u32.to_be_bytes());
+    patch(&mut short_palette, b"PLTE", |_| {});
     // What a phone takes: nothing hostile, and the largest that is common.
     let large_jpeg = encoded(|b| {
         let pixels: Vec<u8> = (0..4000 * 3000 * 3u32).map(|i| (i / 12_000 * 7 + i % 12_000 / 50) as u8).collect();
@@ -314,6 +320,7 @@ fn table() -> Vec<Case> {
         case("1x2000.png", png(&[77; 6000], 1, 2000, ExtendedColorType::Rgb8), P(1, 2000)),
         case("bad checksum.png", bad_crc, R("damaged")),
         case("bad stream.png", bad_stream, R("damaged")),
+        case("palette of one byte.png", short_palette, R("palette")),
         case("12 megapixels.jpg", large_jpeg, P(4000, 3000)),
         case("progressive.jpg", progressive_jpeg(), P(40, 24)),
         case("half a progressive one.jpg", progressive_jpeg()[..300].to_vec(), R("ends early")),

@@ -19,6 +19,7 @@
 //! The `image` crate decodes. Its JPEG pixels differ from libjpeg's by at most 7 levels, 0.4 on average (chroma
 //! upsampling), so comparisons with fastai start from PNG.
 
+use super::facts::png_chunks;
 use super::item_tfms::dihedral;
 use crate::data::{InputBlock, OpenPicture, Picture, buffer};
 use crate::{Error, ErrorKind, Result};
@@ -27,6 +28,7 @@ use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -178,9 +180,26 @@ fn too_large(bytes: u64, options: &DecodeOptions) -> Error {
 /// # Errors
 /// [`ErrorKind::Image`]: not a picture, damaged, or beyond the limits.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
+    caught(|| decode_pixels(bytes, options))
+}
+
+/// What `work` returns; a panic inside a decoder becomes an error. Damaged files have found one in the png crate, and what is found
+/// once is found again.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Nothing outlives the panic: the decoder and its buffers belong to the closure.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(image_error("the data is damaged in a way that the decoder doesn't foresee").remedy(BAD_FILE))
+    })
+}
+
+fn decode_pixels(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     let format = sniff(bytes)?;
     if !options.allow_truncated && ends_early(bytes) {
         return Err(image_error("the picture ends early: a JPEG without its end marker").remedy(BAD_FILE));
+    }
+    // The png crate (0.18.1) takes any length and panics over a colour of one byte.
+    if format == ImageFormat::Png && png_chunks(bytes).any(|(name, data)| name == *b"PLTE" && data.len() % 3 != 0) {
+        return Err(image_error("the PNG data is damaged: its palette ends in mid-colour").remedy(BAD_FILE));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();

@@ -3,7 +3,8 @@
 //! `data` moves pictures without knowing what they are; here is what they are. The way of a file: [`decode()`] makes bytes
 //! into a [`Picture`](crate::data::Picture) under limits, [`Resize`] takes a region of it and [`resample`]s it with Pillow's
 //! arithmetic. [`item_tfms`] has the smaller transforms, [`loaders`] the usual data sets in one call. [`crop`] is the search for
-//! random crops, [`quickstart`] draws a data set for the first run.
+//! random crops, [`quickstart`] draws a data set for the first run. What a file says about itself is in [`facts`], what is wrong with
+//! a folder of them in [`check`](mod@check).
 
 pub mod augment;
 pub mod check;

@@ -9,11 +9,14 @@ use crate::learner::{Progress, colour};
 use crate::vision::Check;
 use crate::vision::check::{ClassCount, Finding, Report, Severity};
 use crate::{Error, ErrorKind, Result};
-use std::path::{MAIN_SEPARATOR, Path};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Files that a finding names; `-v` names all.
 const SHOWN: usize = 3;
+
+/// Files from which progress is worth a line.
+const MANY: usize = 500;
 
 /// Classes from which only the smallest and the largest are listed.
 const FEW_CLASSES: usize = 12;
@@ -31,10 +34,12 @@ pub fn run(settings: &CheckSettings, context: &Context) -> Result<()> {
         .threads(settings.common.threads.or(data.workers).unwrap_or(0))
         .progress(move |done, of| {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if done == 1 {
+            if done == 1 && of >= MANY {
                 progress.begin("checked", of);
             }
-            progress.batch(done, None);
+            if of >= MANY {
+                progress.batch(done, None);
+            }
             if done == of {
                 progress.finish();
             }
@@ -57,7 +62,7 @@ pub fn run(settings: &CheckSettings, context: &Context) -> Result<()> {
         0 => Ok(()),
         n => Err(Error::new(ErrorKind::Data, format!("{n} of {} files would stop a training", report.images))
             .on(settings.dir.display())
-            .remedy("the report says which and why; --quarantine FILE writes a list of them")),
+            .remedy("the report says which and why; --quarantine FILE writes a list, --skip-bad trains without them")),
     }
 }
 
@@ -117,7 +122,7 @@ fn summary(report: &Report) -> String {
         row("sizes", format!("{least} to {most}, median {middle}"));
         let in_order = |all: &[(&str, usize)]| {
             let some = all.iter().filter(|(_, n)| *n > 0);
-            some.map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join("; ")
+            some.map(|(name, n)| format!("{name}: {n}")).collect::<Vec<_>>().join(", ")
         };
         row("shorter side", in_order(&shapes.short_sides));
         row("aspect", in_order(&shapes.aspects));
@@ -146,7 +151,7 @@ fn classes(report: &Report) -> String {
 /// The sentence, the first files, what to do.
 fn finding(finding: &Finding, dir: &Path, shown: usize) -> String {
     let mut out = format!("  {}\n", finding.message);
-    let prefix = format!("{}{MAIN_SEPARATOR}", dir.display());
+    let prefix = dir.join("").display().to_string();
     for noted in finding.files.iter().take(shown) {
         let file = noted.file.strip_prefix(dir).unwrap_or(&noted.file).display();
         let detail = noted.detail.replace(&prefix, "");

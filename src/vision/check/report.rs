@@ -76,7 +76,7 @@ pub struct Shapes {
     pub largest: (usize, usize),
     /// Pictures by the length of their shorter side, from short to long.
     pub short_sides: Vec<(&'static str, usize)>,
-    /// Pictures by width to height, from tall to wide.
+    /// Pictures by width to height, from tall to wide. What is called about square lies between 4:5 and 5:4.
     pub aspects: Vec<(&'static str, usize)>,
 }
 

@@ -29,7 +29,7 @@
 mod entropy;
 mod jpeg;
 
-use super::decode::{damaged, sniff};
+use super::decode::{caught, damaged, sniff};
 use crate::{Error, ErrorKind, Result};
 use image::metadata::Orientation;
 use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
@@ -111,6 +111,10 @@ impl Facts {
     /// # Errors
     /// [`ErrorKind::Image`]: no picture of a known format, or its header is damaged. That the rest can be decoded is not said.
     pub fn of(bytes: &[u8]) -> Result<Facts> {
+        caught(|| Facts::read(bytes))
+    }
+
+    fn read(bytes: &[u8]) -> Result<Facts> {
         let format = sniff(bytes)?;
         let reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut decoder = reader.into_decoder().map_err(|e| damaged(format, e))?;
@@ -141,9 +145,8 @@ impl Facts {
                 facts.bits = 8;
             }
             ImageFormat::Png => {
-                let walk = png(bytes);
                 facts.format = "PNG";
-                (facts.animated, facts.trailing) = (walk.animated, walk.trailing);
+                (facts.animated, facts.trailing) = png(bytes);
                 // Decoders look palettes up and widen small numbers; the header has what is in the file.
                 if let Some(&[bits, kind]) = bytes.get(24..26) {
                     facts.bits = bits;
@@ -194,29 +197,28 @@ fn colour(kind: ExtendedColorType) -> Result<(Colour, u8)> {
     Ok((colour, u8::try_from(kind.bits_per_pixel() / u16::from(kind.channel_count().max(1))).unwrap_or(8)))
 }
 
-struct Png {
-    animated: bool,
-    trailing: u64,
+/// The chunks of a PNG, by name and data. It ends with the first that isn't whole.
+pub(super) fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let (name, after) = after.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let data = after.get(..length)?;
+        rest = after.get(length + 4..).unwrap_or_default(); // a checksum follows
+        Some((*name, data))
+    })
 }
 
-/// Walks over the chunks: an `acTL` before the pixels makes it an animation, `IEND` is the end.
-fn png(bytes: &[u8]) -> Png {
-    let mut found = Png { animated: false, trailing: 0 };
-    let (mut at, mut pixels) = (8, false);
-    while let Some(head) = bytes.get(at..at + 8) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        at += 12 + length;
-        match &head[4..] {
-            b"acTL" => found.animated |= !pixels,
-            b"IDAT" => pixels = true,
-            b"IEND" => {
-                found.trailing = bytes.len().saturating_sub(at) as u64;
-                break;
-            }
-            _ => {}
-        }
-    }
-    found
+/// Whether a PNG is an animation (`acTL` stands before the pixels), and how many bytes follow its end.
+fn png(bytes: &[u8]) -> (bool, u64) {
+    let moves = png_chunks(bytes).take_while(|(name, _)| name != b"IDAT").any(|(name, _)| name == *b"acTL");
+    let mut length = 8;
+    let ended = png_chunks(bytes).any(|(name, data)| {
+        length += 12 + data.len();
+        name == *b"IEND"
+    });
+    (moves, if ended { bytes.len().saturating_sub(length) as u64 } else { 0 })
 }
 
 /// Frames of a GIF, by its blocks: `2c` begins a frame, `21` an extension, `3b` ends the file.
