@@ -306,7 +306,8 @@ fn pictures_are_turned_on_request() -> Result<()> {
     let apply = DecodeOptions { apply_orientation: true, ..DecodeOptions::default() };
     // What a viewer does, in the words of the EXIF standard: where the stored pixel (column, row) ends up.
     let (w, h) = (stored.width - 1, stored.height - 1);
-    let moved: [fn(usize, usize, usize, usize) -> (usize, usize); 8] = [
+    type Moved = fn(usize, usize, usize, usize) -> (usize, usize);
+    let moved: [Moved; 8] = [
         |x, y, _, _| (x, y),
         |x, y, w, _| (w - x, y),
         |x, y, w, h| (w - x, h - y),

@@ -108,7 +108,7 @@ fn spoil(bytes: &mut Vec<u8>, damage: &Damage) {
     if len == 0 {
         return;
     }
-    let place = |at: usize| if at % 2 == 0 { (at / 2) % len.min(64) } else { (at / 2) % len };
+    let place = |at: usize| if at.is_multiple_of(2) { (at / 2) % len.min(64) } else { (at / 2) % len };
     match *damage {
         Damage::Byte(at, v) => bytes[place(at)] = v,
         Damage::Flip(at, bit) => bytes[place(at)] ^= 1 << bit,

@@ -240,9 +240,7 @@ fn save(
     log.push(if finished { "finished" } else { "stopped early" }.into());
     write_text(&out.join("log.txt"), &(log.join("\n") + "\n"))?;
     waiting.iter().for_each(|line| context.console.note(line));
-    for (path, remark) in dls.opener().remarks() {
-        context.console.note(&format!("{}: {remark}", path.display()));
-    }
+    tell_remarks(&dls.opener().remarks(), context);
     tell_if_loader_bound(learn, context);
     Ok(())
 }
@@ -329,6 +327,18 @@ fn waiting(rows: &[Row]) -> Option<String> {
             percent(&sorted[sorted.len() / 2]),
             percent(worst)
         )),
+    }
+}
+
+/// Files that were used although something is wrong with them: the first few, or with `-v` all.
+fn tell_remarks(remarks: &[(PathBuf, String)], context: &Context) {
+    const FIRST: usize = 5;
+    for (i, (path, remark)) in remarks.iter().enumerate() {
+        let line = format!("{}: {remark}", path.display());
+        if i < FIRST { context.console.note(&line) } else { context.console.detail(&line) }
+    }
+    if remarks.len() > FIRST && context.console.verbosity() < super::output::Verbosity::Verbose {
+        context.console.note(&format!("and {} more such files; `onecycle check` lists them", remarks.len() - FIRST));
     }
 }
 
