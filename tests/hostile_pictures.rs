@@ -279,6 +279,12 @@ fn table() -> Vec<Case> {
     let grey_jpeg = encoded(|b| {
         codecs::jpeg::JpegEncoder::new(b).write_image(&pixels(1), W, H, ExtendedColorType::L8).unwrap();
     });
+    // The screen is small, its only frame is not.
+    let mut huge_frame = gif(&[pattern()]);
+    let frame = huge_frame.iter().rposition(|&b| b == 0x2c).filter(|at| huge_frame[at + 5..at + 9] == [48, 0, 32, 0]);
+    let frame =
+        frame.or_else(|| huge_frame.windows(10).position(|w| w[0] == 0x2c && w[5..9] == [48, 0, 32, 0])).unwrap();
+    huge_frame[frame + 5..frame + 9].copy_from_slice(&[0x50, 0x46, 0x50, 0x46]); // 18,000 x 18,000
     // Found by tests/fuzz.rs: the png crate panics.
     let mut short_palette = palette_png();
     let (plte, _) = chunk(&short_palette, b"PLTE");
@@ -315,16 +321,45 @@ fn table() -> Vec<Case> {
         case("a png.jpg", rgb_png(), P(W, H)),
         case("4 frames.gif", gif(&frames), P(W, H)),
         case("4 frames.webp", animated_webp(&frames), P(W, H)),
+        case("frame of 18000x18000.gif", huge_frame, R("damaged")),
         case("new.avif", avif, R("AVIF, a format not built in")),
         case("1x1.png", png(&[1, 2, 3], 1, 1, ExtendedColorType::Rgb8), P(1, 1)),
         case("1x2000.png", png(&[77; 6000], 1, 2000, ExtendedColorType::Rgb8), P(1, 2000)),
         case("bad checksum.png", bad_crc, R("damaged")),
         case("bad stream.png", bad_stream, R("damaged")),
+        case("400 MB of colour profile.png", profile_bomb(), P(W, H)),
         case("palette of one byte.png", short_palette, R("palette")),
         case("12 megapixels.jpg", large_jpeg, P(4000, 3000)),
         case("progressive.jpg", progressive_jpeg(), P(40, 24)),
         case("half a progressive one.jpg", progressive_jpeg()[..300].to_vec(), R("ends early")),
     ]
+}
+
+/// A PNG whose colour profile is 400 MB of zeros, in 2.5 MB.
+fn profile_bomb() -> Vec<u8> {
+    const MATCHES: usize = 400_000_000 / 258;
+    let (mut stream, mut ahead, mut count) = (vec![0x78, 1], 0u64, 0);
+    let mut put = |bits: &str| {
+        for bit in bits.bytes() {
+            ahead |= u64::from(bit == b'1') << count;
+            count += 1;
+            if count == 8 {
+                stream.push(ahead as u8);
+                (ahead, count) = (0, 0);
+            }
+        }
+    };
+    put("110"); // the last block, with the fixed codes
+    put("00110000"); // a zero
+    (0..MATCHES).for_each(|_| put("1100010100000")); // 258 bytes as the one before
+    put("00000000000000"); // the end, and the rest of the byte
+    let sum = ((1 + 258 * MATCHES as u32) % 65_521) << 16 | 1;
+    stream.extend(sum.to_be_bytes());
+    let body = [&b"iCCPx\0\0"[..], &stream].concat();
+    let mut png = rgb_png();
+    let (at, _) = chunk(&png, b"IDAT");
+    png.splice(at..at, [&(body.len() as u32 - 4).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat());
+    png
 }
 
 /// Names the file of a child process.

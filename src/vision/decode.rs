@@ -201,12 +201,7 @@ fn decode_pixels(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     if format == ImageFormat::Png && png_chunks(bytes).any(|(name, data)| name == *b"PLTE" && data.len() % 3 != 0) {
         return Err(image_error("the PNG data is damaged: its palette ends in mid-colour").remedy(BAD_FILE));
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    // Decoders count their scratch memory against this too; 8 bytes a pixel is 16-bit RGBA.
-    limits.max_alloc = Some(options.max_pixels.saturating_mul(8).saturating_add(64 << 20));
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| damaged(format, e))?;
+    let mut decoder = header(bytes, format)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > options.max_pixels {
@@ -216,6 +211,9 @@ fn decode_pixels(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     if pixels == 0 {
         return Err(image_error("the picture has no pixel").remedy(BAD_FILE));
     }
+    // 8 bytes a pixel is 16-bit RGBA. By the picture's own size, not by the largest allowed: a GIF's frame may claim to be larger.
+    let limits = limits(pixels.saturating_mul(8).saturating_add(SCRATCH));
+    decoder.set_limits(limits).map_err(|e| damaged(format, e))?;
     let turn = if options.apply_orientation { turn(&mut decoder) } else { 0 };
     let color = decoder.color_type();
     let mut raw = buffer::zeroed(decoder.total_bytes() as usize); // [H, W, channels], native-endian where 16 bits
@@ -243,13 +241,30 @@ pub(super) fn ends_early(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff]) && !jpeg_is_whole(bytes)
 }
 
+/// Memory that a decoder may take beside the pixels. A PNG's colour profile is compressed: 1 MB of it can unpack to a gigabyte, which
+/// decoders do as soon as they read the header.
+const SCRATCH: u64 = 64 << 20;
+
+fn limits(max_alloc: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(max_alloc);
+    limits
+}
+
+/// A decoder that has read the header, in little memory.
+pub(super) fn header(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits(SCRATCH));
+    reader.into_decoder().map_err(|e| damaged(format, e))
+}
+
 const BAD_FILE: &str = "fetch the file again, move it away, or leave bad files out with skip_bad";
 
 fn image_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Image, message)
 }
 
-pub(super) fn damaged(format: ImageFormat, error: image::ImageError) -> Error {
+fn damaged(format: ImageFormat, error: image::ImageError) -> Error {
     let name = format!("{format:?}").to_uppercase();
     let text = error.to_string();
     // The crate's texts can run over several lines, or quote what it read.

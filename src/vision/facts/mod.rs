@@ -30,11 +30,10 @@
 mod entropy;
 mod jpeg;
 
-use super::decode::{caught, damaged, sniff};
+use super::decode::{caught, header, sniff};
 use crate::{Error, ErrorKind, Result};
 use image::metadata::Orientation;
-use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
-use std::io::Cursor;
+use image::{ExtendedColorType, ImageDecoder, ImageFormat};
 
 /// The kind of a picture's pixels, before they become RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,8 +116,7 @@ impl Facts {
 
     fn read(bytes: &[u8]) -> Result<Facts> {
         let format = sniff(bytes)?;
-        let reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let mut decoder = reader.into_decoder().map_err(|e| damaged(format, e))?;
+        let mut decoder = header(bytes, format)?;
         let (width, height) = decoder.dimensions();
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms).to_exif();
         let (colour, bits) = colour(decoder.original_color_type())?;
