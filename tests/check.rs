@@ -8,7 +8,6 @@ use onecycle::data::{GrandparentSplitter, IndexSplitter, RegexLabeller, parent_l
 use onecycle::vision::check::{Finding, Report, Severity};
 use onecycle::vision::{Check, DecodeOptions, Facts, Scan, open};
 use onecycle::{ErrorKind, Result};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A picture of `n` that no other number has.
@@ -42,8 +41,8 @@ fn faulty(dir: &Path) {
     write(dir, "b/copy of 2.bmp", &recoded(&png(2), image::ImageFormat::Bmp));
     write(dir, "a/really a png.jpg", &png(20));
     write(dir, "b/phone.jpg", &pictures::turned(&recoded(&png(50), image::ImageFormat::Jpeg), 6));
-    write(dir, "b/junk.jpg", &junk(240));
-    write(dir, "b/flipped.jpg", &flipped());
+    write(dir, "b/junk.jpg", &pictures::jpeg_with_junk(240));
+    write(dir, "b/flipped.jpg", &pictures::flipped_jpeg());
     write(dir, "b/zeros.jpg", &[&pictures::restarting_jpeg()[..], &[0; 5000]].concat());
     write(dir, "a/film.gif", &pictures::gif(&[pattern(), vec![7; pattern().len()]]));
     write(dir, "a/dot.png", &pictures::png(&[1, 2, 3], 1, 1, Color::Rgb8));
@@ -66,26 +65,6 @@ fn faulty(dir: &Path) {
 fn recoded(png: &[u8], format: image::ImageFormat) -> Vec<u8> {
     let image = image::load_from_memory(png).unwrap();
     pictures::encoded(|b| image.write_to(&mut std::io::Cursor::new(b), format).unwrap())
-}
-
-/// A JPEG with so many bytes too many before its end marker.
-fn junk(n: usize) -> Vec<u8> {
-    let mut jpeg = pictures::jpeg();
-    let end = jpeg.len() - 2;
-    jpeg.splice(end..end, vec![0x55; n]);
-    jpeg
-}
-
-/// A JPEG with a flipped bit in 40 bytes of its data.
-fn flipped() -> Vec<u8> {
-    let mut jpeg = pictures::jpeg();
-    let scan = pictures::after_marker(&jpeg, 0xda) + 20;
-    for i in (scan..jpeg.len() - 40).step_by(17).take(40) {
-        if jpeg[i] < 0xfe && jpeg[i - 1] != 0xff {
-            jpeg[i] ^= 1;
-        }
-    }
-    jpeg
 }
 
 fn found<'a>(report: &'a Report, kind: &str) -> &'a Finding {
@@ -333,6 +312,7 @@ fn pictures_are_turned_on_request() -> Result<()> {
 #[cfg(feature = "cli")]
 mod program {
     use super::*;
+    use std::collections::BTreeMap;
     use std::process::{Command, Output, Stdio};
 
     fn onecycle(args: &[&str]) -> Output {

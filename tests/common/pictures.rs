@@ -204,3 +204,23 @@ pub fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let tiff = [&b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"[..], &[orientation, 0, 0], &[0; 4]].concat();
     [&jpeg[..2], b"\xff\xe1\x00\x22Exif\0\0", &tiff, &jpeg[2..]].concat()
 }
+
+/// A JPEG with so many bytes too many before its end marker.
+pub fn jpeg_with_junk(n: usize) -> Vec<u8> {
+    let mut jpeg = jpeg();
+    let end = jpeg.len() - 2;
+    jpeg.splice(end..end, vec![0x55; n]);
+    jpeg
+}
+
+/// A JPEG with a flipped bit in 40 bytes of its data; no marker comes or goes.
+pub fn flipped_jpeg() -> Vec<u8> {
+    let mut jpeg = jpeg();
+    let scan = after_marker(&jpeg, 0xda) + 20;
+    for i in (scan..jpeg.len() - 40).step_by(17).take(40) {
+        if jpeg[i] < 0xfe && jpeg[i - 1] != 0xff {
+            jpeg[i] ^= 1;
+        }
+    }
+    jpeg
+}
