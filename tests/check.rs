@@ -4,10 +4,9 @@ mod common;
 
 use common::pictures::{self, H, W, pattern};
 use image::ExtendedColorType as Color;
-use onecycle::data::{GrandparentSplitter, IndexSplitter, RegexLabeller, parent_label, using_attr};
+use onecycle::prelude::*;
 use onecycle::vision::check::{Finding, Report, Severity};
 use onecycle::vision::{Check, DecodeOptions, Facts, Scan, open};
-use onecycle::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 /// A picture of `n` that no other number has.
@@ -163,6 +162,27 @@ fn labels_and_splits_are_the_training_s() {
     assert_eq!(names(found(&report, "no-label")), ["readme.png"]);
     assert!(report.bad[0].reason.contains("Failed to find"), "{:?}", report.bad);
     assert!(found(&report, "one-class").message.contains("pug"));
+}
+
+#[test]
+fn datasets_bring_labels_and_split_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut csv = "file,kind\n".to_owned();
+    for n in 0..6 {
+        write(dir.path(), &format!("{n}.png"), &png(if n == 5 { 0 } else { n }));
+        csv += &format!("{n}.png,{}\n", if n % 2 == 0 { "cat" } else { "dog" });
+    }
+    let table = Table::parse("labels.csv", &csv).unwrap();
+    let block = DataBlock::new((ImageBlock, CategoryBlock))
+        .get_x(ColReader::new("file").folder(dir.path()))
+        .get_y(ColReader::new("kind"))
+        .splitter(IndexSplitter::new([5, 2]));
+    let report = Check::datasets(&block.datasets(&table).unwrap()).bs(4).run().unwrap();
+    let counts: Vec<_> = report.classes.iter().map(|(name, c)| (name.as_str(), c.train, c.valid)).collect();
+    assert_eq!((counts.as_slice(), report.split), (&[("cat", 2, 1), ("dog", 2, 1)][..], Some((4, 2))));
+    assert_eq!(names(found(&report, "label-conflict")), ["0.png", "5.png"]);
+    assert_eq!(names(found(&report, "leak")), ["5.png"]);
+    assert_eq!(report.findings.len(), 2, "{:#?}", report.findings);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub use report::{Bad, ClassCount, Finding, Noted, Report, Severity, Shapes};
 
 use super::DecodeOptions;
 use crate::data::loader::pool;
-use crate::data::{Item, Labeller, Splits, Splitter, get_files, get_image_files};
+use crate::data::{Datasets, Item, Labeller, Splits, Splitter, Target, get_files, get_image_files};
 use crate::{Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,8 @@ pub struct Check {
 enum Source {
     Folder(PathBuf),
     Files(Vec<PathBuf>),
+    /// Files whose labels and split are known already.
+    Datasets(Box<Datasets>),
 }
 
 impl Check {
@@ -80,6 +82,11 @@ impl Check {
     /// Of these files.
     pub fn files(paths: Vec<PathBuf>) -> Check {
         Check::new(Source::Files(paths))
+    }
+
+    /// Of what a `DataBlock` has made of a folder or a table, with its split; of single labels, with its classes too.
+    pub fn datasets(datasets: &Datasets) -> Check {
+        Check::new(Source::Datasets(Box::new(datasets.clone())))
     }
 
     fn new(source: Source) -> Check {
@@ -95,13 +102,13 @@ impl Check {
         }
     }
 
-    /// How to get labels; without it nothing is said of classes.
+    /// How to get labels; without it, and without datasets, nothing is said of classes.
     pub fn label(mut self, labeller: impl Labeller + 'static) -> Check {
         self.labeller = Some(Arc::new(labeller));
         self
     }
 
-    /// How training will split the files; without it nothing is said of validation.
+    /// How training will split the files; without it, and without datasets, nothing is said of validation.
     pub fn splitter(mut self, splitter: impl Splitter + 'static) -> Check {
         self.splitter = Some(Arc::new(splitter));
         self
@@ -146,8 +153,9 @@ impl Check {
         let (paths, others) = match &self.source {
             Source::Files(paths) => (paths.clone(), Vec::new()),
             Source::Folder(dir) => (get_image_files(dir)?, beside(dir)?),
+            Source::Datasets(datasets) => (datasets.paths().to_vec(), Vec::new()),
         };
-        let labels = paths.iter().map(|p| self.labeller.as_ref().map(|l| l.label(p))).collect();
+        let labels = self.labels(&paths);
         let splits = self.split(&paths)?;
         let pool = pool(self.threads)?;
         let looked = self.each(&pool, &paths, |path| file::look(path, &self.options))?;
@@ -158,18 +166,36 @@ impl Check {
         let groups = groups.into_iter().filter(|g| g.len() > 1).collect();
         let empty = match &self.source {
             Source::Folder(dir) => findings::empty_folders(dir, &paths),
-            Source::Files(_) => Vec::new(),
+            Source::Files(_) | Source::Datasets(_) => Vec::new(),
         };
         Ok(findings::report(self, findings::Seen { paths, labels, splits, looked, hidden, groups, empty }))
     }
 
+    /// Each file's label, or why it has none; none where labels aren't asked for.
+    fn labels(&self, paths: &[PathBuf]) -> Vec<Option<Result<String>>> {
+        let labelled = |(i, path): (usize, &PathBuf)| match (&self.labeller, &self.source) {
+            (Some(labeller), _) => Some(labeller.label(path)),
+            (None, Source::Datasets(datasets)) => match datasets.targets().get(i) {
+                Target::Category(n) => {
+                    usize::try_from(n).ok().and_then(|n| datasets.vocab().names().get(n)).cloned().map(Ok)
+                }
+                _ => None,
+            },
+            (None, _) => None,
+        };
+        paths.iter().enumerate().map(labelled).collect()
+    }
+
     fn split(&self, paths: &[PathBuf]) -> Result<Option<Splits>> {
-        let items: Vec<Item> = paths.iter().cloned().map(Item::Path).collect();
-        let splits = self.splitter.as_ref().map(|s| s.split(&items)).transpose();
-        splits.map_err(|e| match &self.source {
-            Source::Folder(dir) => e.on(dir.display()),
-            Source::Files(_) => e,
-        })
+        match (&self.splitter, &self.source) {
+            (None, Source::Datasets(datasets)) => Ok(Some(datasets.splits().clone())),
+            (None, _) => Ok(None),
+            (Some(splitter), source) => {
+                let items: Vec<Item> = paths.iter().cloned().map(Item::Path).collect();
+                let named = |e: Error| if let Source::Folder(dir) = source { e.on(dir.display()) } else { e };
+                splitter.split(&items).map(Some).map_err(named)
+            }
+        }
     }
 
     /// `work` on every item in the pool's threads, in order, with progress.
