@@ -368,6 +368,25 @@ fn bad_pictures_are_named_and_can_be_left_out() {
 }
 
 #[test]
+fn cut_jpegs_are_used_on_request_and_named_at_the_end() {
+    let place = Place::new(2, 12);
+    let whole = common::pictures::jpeg();
+    std::fs::write(place.data.join("key/cut.jpg"), &whole[..whole.len() * 3 / 4]).unwrap();
+    assert!(place.fails(&["--epochs", "1"]).contains("cut.jpg"));
+    let output = place.train(&["--epochs", "1", "--truncated", "warn", "--exif", "apply", "--overwrite"]);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    assert!(err.contains("cut.jpg: the picture ends early; the missing part is grey"), "{err}");
+    let settings = std::fs::read_to_string(place.out.join("settings.toml")).unwrap();
+    assert!(settings.contains("exif = \"apply\"") && settings.contains("truncated = \"warn\""), "{settings}");
+    // The model turns pictures as it was told; that a cut file is no answer's ground is for its user to decide.
+    let model = place.out.join("model.safetensors");
+    let cut = place.data.join("key/cut.jpg");
+    let output = onecycle(&["predict", model.to_str().unwrap(), cut.to_str().unwrap()]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("ends early"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_model_that_is_none_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");

@@ -112,7 +112,9 @@ fn settings_survive_their_file() {
         "o",
     ];
     let more = ["d", "--train", "t", "--valid", "v", "--threads", "2", "--skip-bad", "--bf16", "--device", "cuda:1"];
-    for args in [&["d"][..], &args[..], &more[..], &["d", "--device", "cpu"]] {
+    for args in
+        [&["d"][..], &args[..], &more[..], &["d", "--device", "cpu"], &["d", "--exif", "apply", "--truncated", "warn"]]
+    {
         let settings = train(args).unwrap();
         std::fs::write(&path, settings.to_toml().unwrap()).unwrap();
         let again = train(&["--config", path.to_str().unwrap()]).unwrap();

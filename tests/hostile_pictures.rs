@@ -1,47 +1,18 @@
 //! Pictures that a data set should not contain and always does. Each becomes a picture or an error that names the file,
-//! within a second and 300 MB. The files are made here: valid ones by the encoders of the `image` crate, the rest by
-//! cutting and patching bytes.
+//! within a second and 300 MB, measured for each file in a process of its own. The files are made here: valid ones by the encoders of
+//! the `image` crate, the rest by cutting and patching bytes.
 
 mod common;
 
+use common::pictures::*;
 use image::{ExtendedColorType, ImageEncoder, codecs};
-use onecycle::ErrorKind;
-use onecycle::data::Picture;
-use onecycle::vision::{DecodeOptions, decode, open};
+use onecycle::data::{InputBlock, Picture};
+use onecycle::nn::Arch;
+use onecycle::prelude::*;
+use onecycle::vision::{Check, DecodeOptions, Facts, decode, open};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-const W: u32 = 48;
-const H: u32 = 32;
-
-/// A smooth pattern with some texture: [H, W, 3].
-fn pattern() -> Vec<u8> {
-    let value = |i: u32| {
-        let (x, y, c) = (i / 3 % W, i / 3 / W, i % 3);
-        (x * 4 + y * (c + 1) + (x * 7 + y * 13) % 11) as u8
-    };
-    (0..W * H * 3).map(value).collect()
-}
-
-fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write(&mut bytes);
-    bytes
-}
-
-fn jpeg() -> Vec<u8> {
-    encoded(|b| {
-        let encoder = codecs::jpeg::JpegEncoder::new_with_quality(b, 90);
-        encoder.write_image(&pattern(), W, H, ExtendedColorType::Rgb8).unwrap();
-    })
-}
-
-fn png(pixels: &[u8], w: u32, h: u32, color: ExtendedColorType) -> Vec<u8> {
-    encoded(|b| codecs::png::PngEncoder::new(b).write_image(pixels, w, h, color).unwrap())
-}
-
-fn rgb_png() -> Vec<u8> {
-    png(&pattern(), W, H, ExtendedColorType::Rgb8)
-}
 
 fn read(bytes: &[u8]) -> onecycle::Result<Picture> {
     decode(bytes, &DecodeOptions::default())
@@ -55,37 +26,6 @@ fn same_size(picture: &Picture) -> bool {
 fn off(picture: &Picture) -> f64 {
     let sum: u32 = picture.rgb.iter().zip(pattern()).map(|(a, b)| u32::from(a.abs_diff(b))).sum();
     f64::from(sum) / picture.rgb.len() as f64
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, &b| {
-        (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 })
-    })
-}
-
-/// Start of the PNG chunk `name` (its length field), and the length of its data.
-fn chunk(png: &[u8], name: &[u8; 4]) -> (usize, usize) {
-    let mut at = 8;
-    loop {
-        let length = u32::from_be_bytes(png[at..at + 4].try_into().unwrap()) as usize;
-        if &png[at + 4..at + 8] == name {
-            return (at, length);
-        }
-        at += 12 + length;
-    }
-}
-
-/// Changes a chunk's data and puts the right checksum behind it.
-fn patch(png: &mut [u8], name: &[u8; 4], change: impl FnOnce(&mut [u8])) {
-    let (at, length) = chunk(png, name);
-    change(&mut png[at + 8..at + 8 + length]);
-    let crc = crc32(&png[at + 4..at + 8 + length]).to_be_bytes();
-    png[at + 8 + length..at + 12 + length].copy_from_slice(&crc);
-}
-
-/// Position of the byte after `ff marker`.
-fn after_marker(jpeg: &[u8], marker: u8) -> usize {
-    jpeg.windows(2).position(|p| p == [0xff, marker]).unwrap() + 2
 }
 
 #[test]
@@ -164,8 +104,7 @@ fn bombs_are_refused_before_anything_is_allocated() {
         data[..4].copy_from_slice(&30_000u32.to_be_bytes());
         data[4..8].copy_from_slice(&30_000u32.to_be_bytes());
     });
-    let mut bmp =
-        encoded(|b| codecs::bmp::BmpEncoder::new(b).write_image(&pattern(), W, H, ExtendedColorType::Rgb8).unwrap());
+    let mut bmp = bmp();
     bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
     bmp[22..26].copy_from_slice(&60_000u32.to_le_bytes());
     let mut gif = gif(&[pattern()]);
@@ -205,19 +144,9 @@ fn what_pillow_tolerates_is_tolerated() {
     zeros.resize(zeros.len() + 5000, 0);
     assert_eq!(read(&zeros).unwrap(), whole);
 
-    let mut junk = jpeg();
-    let end = junk.len() - 2;
-    junk.splice(end..end, [0x55; 240]);
-    assert_eq!(read(&junk).unwrap(), whole, "junk before the end marker");
+    assert_eq!(read(&jpeg_with_junk(240)).unwrap(), whole, "junk before the end marker");
 
-    let mut flipped = jpeg();
-    let scan = after_marker(&flipped, 0xda) + 20;
-    for i in (scan..flipped.len() - 40).step_by(17).take(40) {
-        if flipped[i] < 0xfe && flipped[i - 1] != 0xff {
-            flipped[i] ^= 1;
-        }
-    }
-    assert!(same_size(&read(&flipped).unwrap()), "garbage pixels, but a picture");
+    assert!(same_size(&read(&flipped_jpeg()).unwrap()), "garbage pixels, but a picture");
 
     let mut half = jpeg();
     half.truncate(half.len() * 3 / 4);
@@ -237,11 +166,7 @@ fn the_content_decides_not_the_name() {
 
 #[test]
 fn exif_orientation_is_ignored() {
-    // Big-endian TIFF with one entry: tag 0x112 (orientation), short, 1 value, 6 (turn right).
-    let mut exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0".to_vec();
-    exif.extend([0; 4]);
-    let mut turned = jpeg();
-    turned.splice(2..2, exif);
+    let turned = turned(&jpeg(), 6);
     assert_eq!(read(&turned).unwrap(), read(&jpeg()).unwrap());
 }
 
@@ -278,12 +203,8 @@ fn every_kind_of_pixel_becomes_rgb() {
         "{:?}",
         &cmyk.rgb[..3]
     );
-    let webp = encoded(|b| {
-        codecs::webp::WebPEncoder::new_lossless(b).write_image(&rgb, W, H, ExtendedColorType::Rgb8).unwrap();
-    });
-    assert_eq!(read(&webp).unwrap().rgb, rgb);
-    let bmp = encoded(|b| codecs::bmp::BmpEncoder::new(b).write_image(&rgb, W, H, ExtendedColorType::Rgb8).unwrap());
-    assert_eq!(read(&bmp).unwrap().rgb, rgb);
+    assert_eq!(read(&webp()).unwrap().rgb, rgb);
+    assert_eq!(read(&bmp()).unwrap().rgb, rgb);
 }
 
 #[test]
@@ -304,105 +225,262 @@ fn the_smallest_and_the_thinnest() {
     }
 }
 
-fn gif(frames: &[Vec<u8>]) -> Vec<u8> {
-    encoded(|b| {
-        let mut encoder = codecs::gif::GifEncoder::new(b);
-        for frame in frames {
-            let rgba = frame.chunks(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
-            let buffer = image::RgbaImage::from_raw(W, H, rgba).unwrap();
-            encoder.encode_frame(image::Frame::new(buffer)).unwrap();
-        }
-    })
+/// What is asked of a file.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// A picture of this width and height.
+    Picture(u32, u32),
+    /// An error that names the file and says this.
+    Refusal(&'static str),
 }
 
-fn animated_webp(frames: &[Vec<u8>]) -> Vec<u8> {
-    let chunk = |name: &[u8], data: &[u8]| {
-        let padding = vec![0; data.len() % 2];
-        [name, &(data.len() as u32).to_le_bytes(), data, &padding].concat()
-    };
-    let u24 = |v: u32| v.to_le_bytes()[..3].to_vec();
-    let size = [u24(W - 1), u24(H - 1)].concat();
-    let mut body = chunk(b"VP8X", &[vec![2, 0, 0, 0], size.clone()].concat());
-    body.extend(chunk(b"ANIM", &[0; 6]));
-    for frame in frames {
-        let still = encoded(|b| {
-            codecs::webp::WebPEncoder::new_lossless(b).write_image(frame, W, H, ExtendedColorType::Rgb8).unwrap();
-        });
-        let header = [u24(0), u24(0), size.clone(), u24(100), vec![2]].concat();
-        body.extend(chunk(b"ANMF", &[header, still[12..].to_vec()].concat()));
-    }
-    [b"RIFF".to_vec(), (body.len() as u32 + 4).to_le_bytes().to_vec(), b"WEBP".to_vec(), body].concat()
+struct Case {
+    name: &'static str,
+    bytes: Vec<u8>,
+    wanted: Wanted,
 }
 
-/// 2x2 pixels, two colours.
-fn palette_png() -> Vec<u8> {
-    let chunk = |name: &[u8; 4], data: &[u8]| {
-        let body = [&name[..], data].concat();
-        [&(data.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat()
-    };
-    let rows = [0u8, 0, 1, 0, 1, 0]; // each row: filter 0, two indices
-    let (mut a, mut b) = (1u32, 0u32);
-    rows.iter().for_each(|&v| {
-        a = (a + u32::from(v)) % 65521;
-        b = (b + a) % 65521;
+/// Everything that a data set has been seen to contain, with what has to become of it.
+fn table() -> Vec<Case> {
+    use Wanted::{Picture as P, Refusal as R};
+    let case = |name, bytes, wanted| Case { name, bytes, wanted };
+    let whole = jpeg();
+    let cut = |n: usize| whole[..n].to_vec();
+    let end = whole.len() - 2;
+    let mut huge_jpeg = jpeg();
+    let sof = after_marker(&huge_jpeg, 0xc0);
+    huge_jpeg[sof + 3..sof + 7].fill(0xff);
+    huge_jpeg.splice(end..end, [0x55; 64_000]);
+    let mut huge_png = rgb_png();
+    patch(&mut huge_png, b"IHDR", |data| data[..8].copy_from_slice(&[30_000u32.to_be_bytes(); 2].concat()));
+    let mut bad_crc = rgb_png();
+    let (idat, length) = chunk(&bad_crc, b"IDAT");
+    bad_crc[idat + 8 + length] ^= 0xff;
+    let mut bad_stream = rgb_png();
+    patch(&mut bad_stream, b"IDAT", |data| data[2..20].fill(0xff));
+    let pixels = |bytes: u32| vec![90; (W * H * bytes) as usize];
+    let grey_jpeg = encoded(|b| {
+        codecs::jpeg::JpegEncoder::new(b).write_image(&pixels(1), W, H, ExtendedColorType::L8).unwrap();
     });
-    let stored = [&[0x78, 1, 1, 6, 0, 0xf9, 0xff][..], &rows, &(b << 16 | a).to_be_bytes()].concat();
-    [
-        &b"\x89PNG\r\n\x1a\n"[..],
-        &chunk(b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 2, 8, 3, 0, 0, 0]),
-        &chunk(b"PLTE", &[250, 10, 20, 1, 2, 3]),
-        &chunk(b"IDAT", &stored),
-        &chunk(b"IEND", &[]),
+    // The screen is small, its only frame is not.
+    let mut huge_frame = gif(&[pattern()]);
+    let frame = huge_frame.iter().rposition(|&b| b == 0x2c).filter(|at| huge_frame[at + 5..at + 9] == [48, 0, 32, 0]);
+    let frame =
+        frame.or_else(|| huge_frame.windows(10).position(|w| w[0] == 0x2c && w[5..9] == [48, 0, 32, 0])).unwrap();
+    huge_frame[frame + 5..frame + 9].copy_from_slice(&[0x50, 0x46, 0x50, 0x46]); // 18,000 x 18,000
+    // Found by tests/fuzz.rs: the png crate panics.
+    let mut short_palette = palette_png();
+    let (plte, _) = chunk(&short_palette, b"PLTE");
+    short_palette.drain(plte + 9..plte + 14);
+    short_palette[plte..plte + 4].copy_from_slice(&1u32.to_be_bytes());
+    patch(&mut short_palette, b"PLTE", |_| {});
+    // What a phone takes: nothing hostile, and the largest that is common.
+    let large_jpeg = encoded(|b| {
+        let pixels: Vec<u8> = (0..4000 * 3000 * 3u32).map(|i| (i / 12_000 * 7 + i % 12_000 / 50) as u8).collect();
+        codecs::jpeg::JpegEncoder::new(b).write_image(&pixels, 4000, 3000, ExtendedColorType::Rgb8).unwrap();
+    });
+    let avif = [&b"\0\0\0\x1cftypavif"[..], &[0; 200]].concat();
+    let frames = [pattern(), pixels(3), pixels(3), pattern()];
+    vec![
+        case("0 bytes.jpg", vec![], R("empty")),
+        case("1 byte.jpg", vec![0xff], R("not a picture")),
+        case("page.jpg", b"<!DOCTYPE html><html><body>404</body></html>".to_vec(), R("web page")),
+        case("100 bytes.jpg", cut(100), R("ends early")),
+        case("half.jpg", cut(whole.len() / 2), R("ends early")),
+        case("without its last 2 bytes.jpg", cut(end), R("ends early")),
+        case("5 KB of zeros behind.jpg", [&whole[..], &[0; 5000]].concat(), P(W, H)),
+        case("240 bytes of junk.jpg", jpeg_with_junk(240), P(W, H)),
+        case("40 flipped bytes.jpg", flipped_jpeg(), P(W, H)),
+        case("says 65535x65535.jpg", huge_jpeg, R("limit")),
+        case("says 30000x30000.png", huge_png, R("limit")),
+        case("CMYK.jpg", cmyk_jpeg(), P(8, 8)),
+        case("grey.jpg", grey_jpeg, P(W, H)),
+        case("palette.png", palette_png(), P(2, 2)),
+        case("LA.png", png(&pixels(2), W, H, ExtendedColorType::La8), P(W, H)),
+        case("RGBA.png", png(&pixels(4), W, H, ExtendedColorType::Rgba8), P(W, H)),
+        case("RGB, 16 bits.png", png(&pixels(6), W, H, ExtendedColorType::Rgb16), P(W, H)),
+        case("grey, 16 bits.png", png(&pixels(2), W, H, ExtendedColorType::L16), P(W, H)),
+        case("turned.jpg", turned(&whole, 6), P(W, H)),
+        case("a png.jpg", rgb_png(), P(W, H)),
+        case("4 frames.gif", gif(&frames), P(W, H)),
+        case("4 frames.webp", animated_webp(&frames), P(W, H)),
+        case("frame of 18000x18000.gif", huge_frame, R("damaged")),
+        case("new.avif", avif, R("AVIF, a format not built in")),
+        case("1x1.png", png(&[1, 2, 3], 1, 1, ExtendedColorType::Rgb8), P(1, 1)),
+        case("1x2000.png", png(&[77; 6000], 1, 2000, ExtendedColorType::Rgb8), P(1, 2000)),
+        case("bad checksum.png", bad_crc, R("damaged")),
+        case("bad stream.png", bad_stream, R("damaged")),
+        case("400 MB of colour profile.png", profile_bomb(), P(W, H)),
+        case("palette of one byte.png", short_palette, R("palette")),
+        case("12 megapixels.jpg", large_jpeg, P(4000, 3000)),
+        case("progressive.jpg", progressive_jpeg(), P(40, 24)),
+        case("half a progressive one.jpg", progressive_jpeg()[..300].to_vec(), R("ends early")),
     ]
-    .concat()
 }
 
-/// 8x8 pixels of one colour in CMYK as Adobe writes it (inverted): stored 200, 100, 128, 255.
-fn cmyk_jpeg() -> Vec<u8> {
-    let segment =
-        |marker: u8, data: &[u8]| [&[0xff, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat();
-    // A DC coefficient is 8 * (value - 128) with all-one quantisation: 576 (10 bits), -224 (8 bits), 0, 1016 (10 bits).
-    // Codes: 0 for "0 bits", 10 for "10 bits", 110 for "8 bits"; the only AC code, 0, ends a block.
-    let bits = ["10", "1001000000", "0", "110", "00011111", "0", "0", "0", "10", "1111111000", "0"].concat();
-    let padded = format!("{bits:1<48}");
-    let scan: Vec<u8> = (0..6).map(|i| u8::from_str_radix(&padded[i * 8..][..8], 2).unwrap()).collect();
-    let stuffed = scan.iter().flat_map(|&b| if b == 0xff { vec![0xff, 0] } else { vec![b] }).collect::<Vec<_>>();
-    let mut counts = [0u8; 16];
-    counts[..3].fill(1);
-    let mut one = [0u8; 16];
-    one[0] = 1;
-    [
-        vec![0xff, 0xd8],
-        segment(0xee, b"Adobe\0\x64\0\0\0\0\0"),
-        segment(0xdb, &[&[0][..], &[1; 64]].concat()),
-        segment(0xc0, &[8, 0, 8, 0, 8, 4, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0, 4, 0x11, 0]),
-        segment(0xc4, &[&[0][..], &counts, &[0, 10, 8]].concat()),
-        segment(0xc4, &[&[0x10][..], &one, &[0]].concat()),
-        segment(0xda, &[4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0]),
-        stuffed,
-        vec![0xff, 0xd9],
-    ]
-    .concat()
+/// A PNG whose colour profile is 400 MB of zeros, in 2.5 MB.
+fn profile_bomb() -> Vec<u8> {
+    const MATCHES: usize = 400_000_000 / 258;
+    let (mut stream, mut ahead, mut count) = (vec![0x78, 1], 0u64, 0);
+    let mut put = |bits: &str| {
+        for bit in bits.bytes() {
+            ahead |= u64::from(bit == b'1') << count;
+            count += 1;
+            if count == 8 {
+                stream.push(ahead as u8);
+                (ahead, count) = (0, 0);
+            }
+        }
+    };
+    put("110"); // the last block, with the fixed codes
+    put("00110000"); // a zero
+    (0..MATCHES).for_each(|_| put("1100010100000")); // 258 bytes as the one before
+    put("00000000000000"); // the end, and the rest of the byte
+    let sum = ((1 + 258 * MATCHES as u32) % 65_521) << 16 | 1;
+    stream.extend(sum.to_be_bytes());
+    let body = [&b"iCCPx\0\0"[..], &stream].concat();
+    let mut png = rgb_png();
+    let (at, _) = chunk(&png, b"IDAT");
+    png.splice(at..at, [&(body.len() as u32 - 4).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat());
+    png
+}
+
+/// Names the file of a child process.
+const CHILD: &str = "ONECYCLE_HOSTILE_FILE";
+
+/// What a child process says: how long it took, its largest memory in MB, and the size or the error.
+fn child(path: &Path) {
+    let start = Instant::now();
+    let opened = open(path, &DecodeOptions::default());
+    // `onecycle check` asks for the facts too.
+    let _ = Facts::of(&std::fs::read(path).unwrap());
+    let said = opened.map_or_else(|e| e.to_string(), |p| format!("{}x{}", p.width, p.height));
+    println!("\noutcome\t{}\t{}\t{said}", start.elapsed().as_millis(), peak_megabytes());
 }
 
 #[test]
-fn nothing_panics_on_damage_anywhere() {
-    let good = [jpeg(), rgb_png(), gif(&[pattern()]), animated_webp(&[pattern()])];
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as usize
-    };
-    for bytes in &good {
-        for _ in 0..150 {
-            let mut bad = bytes.clone();
-            for _ in 0..1 + next() % 4 {
-                let at = next() % bad.len();
-                bad[at] = next() as u8;
+fn each_file_alone_gets_its_outcome_within_a_second_and_300_mb() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return child(Path::new(&path));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut slowest, mut largest) = (0, 0);
+    for Case { name, bytes, wanted } in table() {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let this = ["each_file_alone_gets_its_outcome_within_a_second_and_300_mb", "--exact", "--nocapture"];
+        let output = Command::new(std::env::current_exe().unwrap()).args(this).env(CHILD, &path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+        let line = text.lines().find_map(|l| l.strip_prefix("outcome\t")).unwrap_or_else(|| panic!("{name}: {text}"));
+        let [time, memory, said] = line.splitn(3, '\t').collect::<Vec<_>>().try_into().unwrap();
+        let (time, memory): (u64, u64) = (time.parse().unwrap(), memory.parse().unwrap());
+        assert!(time < 1000, "{name} took {time} ms");
+        assert!(memory < 300, "{name} took {memory} MB");
+        (slowest, largest) = (slowest.max(time), largest.max(memory));
+        match wanted {
+            Wanted::Picture(w, h) => assert_eq!(said, format!("{w}x{h}"), "{name}"),
+            Wanted::Refusal(why) => {
+                assert!(said.contains(name) && said.contains(why) && said.ends_with(')'), "{name}: {said}");
             }
-            bad.truncate(bad.len() - next() % 3 * (next() % 40));
-            let limits = DecodeOptions { max_pixels: 1 << 20, ..DecodeOptions::default() };
-            let _ = decode(&bad, &limits);
         }
+    }
+    match largest {
+        0 => common::skip(format_args!("memory of hostile pictures: the system does not tell a process's peak")),
+        _ => println!("at most {slowest} ms and {largest} MB"),
+    }
+}
+
+/// The table in a folder of two classes, beside enough good pictures to train on; and the bad files in the order of their paths.
+fn corpus(dir: &Path) -> Vec<PathBuf> {
+    let mut bad = Vec::new();
+    for (i, Case { name, bytes, wanted }) in table().into_iter().enumerate() {
+        let class = dir.join(["a", "b"][i % 2]);
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join(name), bytes).unwrap();
+        if matches!(wanted, Wanted::Refusal(_)) {
+            bad.push(class.join(name));
+        }
+    }
+    bad.sort();
+    bad
+}
+
+#[test]
+fn a_training_stops_at_bad_files_or_leaves_them_out_or_lists_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = corpus(dir.path());
+    let block = DataBlock::new((ImageBlock, CategoryBlock)).get_y(parent_label).item_tfms(Resize::new(16)).bs(4);
+    let block = block.splitter(RandomSplitter::new(0.0, 1));
+    let files = get_image_files(dir.path()).unwrap();
+
+    // Stop: the epoch ends with an error that names a bad file.
+    let dls = block.dataloaders(dir.path()).unwrap();
+    let error = dls.train.epoch(0).find_map(|batch| batch.err()).expect("there are bad files");
+    assert!(bad.iter().any(|b| error.to_string().starts_with(&b.display().to_string())), "{error}");
+
+    // Leave out: all of them and no other, and the epoch goes through.
+    let dls = block.clone().skip_bad(true).dataloaders(dir.path()).unwrap();
+    let skipped: Vec<PathBuf> = dls.skipped().iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(skipped, bad);
+    assert_eq!(dls.train.n_items(), files.len() - bad.len());
+    assert!(dls.train.epoch(0).all(|batch| batch.is_ok()));
+
+    // List: the same, for whoever wants to decide by hand.
+    let report = Check::folder(dir.path()).run().unwrap();
+    assert_eq!(report.bad.iter().map(|b| b.file.clone()).collect::<Vec<_>>(), bad);
+    assert!(report.bad.iter().all(|b| !b.reason.is_empty()));
+    assert_eq!(get_image_files(dir.path()).unwrap(), files, "nothing was moved");
+}
+
+#[test]
+fn a_cut_jpeg_is_used_on_request_and_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut.jpg");
+    std::fs::write(&path, &jpeg()[..jpeg().len() * 3 / 4]).unwrap();
+    std::fs::write(dir.path().join("whole.jpg"), jpeg()).unwrap();
+    let strict = ImageBlock.opener();
+    assert!(strict.open(&path).is_err() && strict.remarks().is_empty());
+    let lenient = ImageBlock::with(DecodeOptions { allow_truncated: true, ..DecodeOptions::default() }).opener();
+    (0..2).for_each(|_| assert!(same_size(&lenient.open(&path).unwrap())));
+    lenient.open(&dir.path().join("whole.jpg")).unwrap();
+    let remarks = lenient.remarks();
+    assert!(remarks.len() == 1 && remarks[0].0 == path && remarks[0].1.contains("ends early"), "{remarks:?}");
+}
+
+#[test]
+fn an_exported_model_turns_pictures_as_its_training_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (class, v) in [("a", 10u8), ("b", 200)] {
+        std::fs::create_dir_all(data.join(class)).unwrap();
+        for n in 0..4 {
+            let pixels = pattern().iter().map(|p| p.wrapping_add(v + n)).collect::<Vec<_>>();
+            std::fs::write(data.join(class).join(format!("{n}.png")), png(&pixels, W, H, ExtendedColorType::Rgb8))
+                .unwrap();
+        }
+    }
+    let lying = dir.path().join("lying.jpg");
+    std::fs::write(&lying, turned(&jpeg(), 6)).unwrap();
+    // The same picture as a viewer shows it, pixel by pixel: a quarter clockwise.
+    let upright = dir.path().join("upright.png");
+    let stored = image::RgbImage::from_raw(W, H, read(&jpeg()).unwrap().rgb).unwrap();
+    image::imageops::rotate90(&stored).save(&upright).unwrap();
+    for apply_orientation in [true, false] {
+        let options = DecodeOptions { apply_orientation, ..DecodeOptions::default() };
+        let dls = DataBlock::new((ImageBlock::with(options), CategoryBlock))
+            .get_y(parent_label)
+            .splitter(RandomSplitter::new(0.25, 1))
+            .item_tfms(Resize::new(32))
+            .bs(2)
+            .dataloaders(&data)
+            .unwrap();
+        let thin = || Arch { name: "thin".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] };
+        let learn = vision_learner(&dls, thin).unwrap();
+        let path = dir.path().join("model.safetensors");
+        learn.export(&path).unwrap();
+        let model = load_learner(&path).unwrap();
+        let answer = |path: &Path| model.predict(path).unwrap().probabilities;
+        assert_eq!(answer(&lying) == answer(&upright), apply_orientation);
     }
 }

@@ -65,6 +65,12 @@ pub enum Command {
     /// Print a network's layers, shapes and parameters
     #[command(after_help = "Example:\n  onecycle summary --arch resnet34 --classes 37")]
     Summary(SummaryFlags),
+    /// Find a folder's faults before training: bad files, copies, classes too small
+    #[command(after_help = "Examples:
+  onecycle check flowers/                    exit status 1 if a file would stop a training
+  onecycle check pets/ --label-re '(.+)_\\d+.jpg$' --quarantine bad.txt
+  onecycle check flowers/ --json | jq .bad")]
+    Check(CheckFlags),
     /// Say what this machine and this program can compute on, and what is missing
     #[command(after_help = "Examples:
   onecycle doctor                  what to send along with a question
@@ -165,6 +171,28 @@ pub enum CacheRule {
     Off,
 }
 
+/// Whether pictures are turned as their EXIF orientation says.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExifRule {
+    /// As they are stored, as in fastai
+    #[default]
+    Ignore,
+    /// Turned and mirrored; the exported model does the same
+    Apply,
+}
+
+/// What becomes of JPEGs that end early.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TruncatedRule {
+    /// They are bad files
+    #[default]
+    Error,
+    /// They are used, with grey for what is missing, and named at the end
+    Warn,
+}
+
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -226,6 +254,12 @@ pub struct DataFlags {
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub skip_bad: Option<bool>,
+    /// The EXIF orientation, by which phones say how they were held [default: ignore]
+    #[arg(long, value_enum)]
+    pub exif: Option<ExifRule>,
+    /// JPEGs that end early [default: error]
+    #[arg(long, value_enum)]
+    pub truncated: Option<TruncatedRule>,
 }
 
 /// Flags of `train`.
@@ -355,6 +389,22 @@ pub struct SummaryFlags {
     /// As it is with all but the last group frozen
     #[arg(long)]
     pub frozen: bool,
+}
+
+/// Flags of `check`. Those of `train` are here too, so that what is checked is what would be trained on.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckFlags {
+    /// The folder with the pictures
+    pub dir: PathBuf,
+    /// Print one JSON object: images, bad, classes, findings and more
+    #[arg(long)]
+    pub json: bool,
+    /// Write the paths of bad files into this file, one a line; nothing is moved or deleted
+    #[arg(long, value_name = "FILE")]
+    pub quarantine: Option<PathBuf>,
+    /// Pictures and labels.
+    #[command(flatten)]
+    pub data: DataFlags,
 }
 
 /// Flags of `doctor`.

@@ -106,6 +106,10 @@ fn job(cli: Cli) -> Result<Job> {
             let settings = settings::SummarySettings::resolve(flags, common)?;
             Box::new(move |context| commands::summary::run(&settings, context))
         }
+        Command::Check(flags) => {
+            let settings = settings::CheckSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::check::run(&settings, context))
+        }
         Command::Doctor(flags) => {
             let settings = settings::DoctorSettings::resolve(flags, common)?;
             Box::new(move |context| commands::doctor::run(&settings, context))

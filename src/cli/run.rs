@@ -1,11 +1,11 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
 use super::Context;
-use super::flags::{self, CacheRule};
+use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
 use super::settings::{DataSettings, TrainSettings};
 use crate::data::{
-    Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, get_image_files,
-    parent_label, using_attr,
+    Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, Splitter,
+    get_image_files, parent_label, using_attr,
 };
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::{
@@ -17,7 +17,7 @@ use crate::ops::augment::IMAGENET_STATS;
 use crate::optim::LrMax;
 use crate::plot::report::{ClassRow, Report};
 use crate::plot::{self, Captioned};
-use crate::vision::{ImageBlock, Resize, ShowBatch, aug_transforms};
+use crate::vision::{DecodeOptions, ImageBlock, Resize, ShowBatch, aug_transforms};
 use crate::{Device, Error, ErrorKind, Result, device};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ const SPLIT_SEED: u64 = 42;
 /// # Errors
 /// When the labels' expression is none.
 pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
-    let block = DataBlock::new((ImageBlock, crate::data::CategoryBlock))
+    let block = DataBlock::new((ImageBlock::with(decode_options(d)), crate::data::CategoryBlock))
         .get_items(get_image_files)
         .item_tfms(Resize::new(d.item_size))
         .batch_tfms(aug_transforms().size(d.size).min_scale(d.min_scale).normalize(IMAGENET_STATS))
@@ -48,10 +48,24 @@ pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
         Some(pattern) => block.get_y(using_attr(RegexLabeller::new(pattern)?, "name")),
         None => block.get_y(parent_label),
     };
-    Ok(match (&d.train, &d.valid) {
-        (Some(train), Some(valid)) => block.splitter(GrandparentSplitter::new(train, valid)),
-        _ => block.splitter(RandomSplitter::new(d.valid_pct, SPLIT_SEED)),
-    })
+    Ok(block.splitter(splitter(d)))
+}
+
+/// The split that the settings describe.
+pub fn splitter(d: &DataSettings) -> Box<dyn Splitter> {
+    match (&d.train, &d.valid) {
+        (Some(train), Some(valid)) => Box::new(GrandparentSplitter::new(train.as_str(), valid.as_str())),
+        _ => Box::new(RandomSplitter::new(d.valid_pct, SPLIT_SEED)),
+    }
+}
+
+/// How the settings open files.
+pub fn decode_options(d: &DataSettings) -> DecodeOptions {
+    DecodeOptions {
+        allow_truncated: d.truncated == TruncatedRule::Warn,
+        apply_orientation: d.exif == ExifRule::Apply,
+        ..DecodeOptions::default()
+    }
 }
 
 /// Loads the data and says what was left out.
@@ -225,6 +239,7 @@ fn save(
     log.push(if finished { "finished" } else { "stopped early" }.into());
     write_text(&out.join("log.txt"), &(log.join("\n") + "\n"))?;
     waiting.iter().for_each(|line| context.console.note(line));
+    tell_remarks(&dls.opener().remarks(), context);
     tell_if_loader_bound(learn, context);
     Ok(())
 }
@@ -311,6 +326,18 @@ fn waiting(rows: &[Row]) -> Option<String> {
             percent(&sorted[sorted.len() / 2]),
             percent(worst)
         )),
+    }
+}
+
+/// Files that were used although something is wrong with them: the first few, or with `-v` all.
+fn tell_remarks(remarks: &[(PathBuf, String)], context: &Context) {
+    const FIRST: usize = 5;
+    for (i, (path, remark)) in remarks.iter().enumerate() {
+        let line = format!("{}: {remark}", path.display());
+        if i < FIRST { context.console.note(&line) } else { context.console.detail(&line) }
+    }
+    if remarks.len() > FIRST && context.console.verbosity() < super::output::Verbosity::Verbose {
+        context.console.note(&format!("and {} more such files; `onecycle check` lists them", remarks.len() - FIRST));
     }
 }
 

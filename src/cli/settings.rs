@@ -91,6 +91,10 @@ pub struct DataSettings {
     pub cache: CacheRule,
     /// Whether unreadable pictures are left out.
     pub skip_bad: bool,
+    /// Whether pictures are turned as EXIF says.
+    pub exif: ExifRule,
+    /// What becomes of JPEGs that end early.
+    pub truncated: TruncatedRule,
 }
 
 impl DataSettings {
@@ -111,6 +115,8 @@ impl DataSettings {
             workers: flags.workers,
             cache: flags.cache.unwrap_or_default(),
             skip_bad: flags.skip_bad.unwrap_or(false),
+            exif: flags.exif.unwrap_or_default(),
+            truncated: flags.truncated.unwrap_or_default(),
         };
         settings.check()?;
         Ok(settings)
@@ -383,6 +389,36 @@ impl SummarySettings {
         Check("--size").within(size, 1, 4096)?;
         Check("--bs").within(bs, 1, 65_536)?;
         Ok(SummarySettings { arch, classes, size, bs, frozen, common: Common::resolve(common)? })
+    }
+}
+
+/// A folder to check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckSettings {
+    /// The folder with the pictures.
+    pub dir: PathBuf,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Where the list of bad files goes.
+    pub quarantine: Option<PathBuf>,
+    /// Pictures and labels, as for training.
+    pub data: DataSettings,
+    /// Seeds, device, threads.
+    pub common: Common,
+}
+
+impl CheckSettings {
+    /// # Errors
+    /// [`ErrorKind::Argument`] naming the flag.
+    pub fn resolve(flags: CheckFlags, common: CommonFlags) -> Result<CheckSettings> {
+        let CheckFlags { dir, json, quarantine, data } = flags;
+        Ok(CheckSettings {
+            dir,
+            json,
+            quarantine,
+            data: DataSettings::resolve(data)?,
+            common: Common::resolve(common)?,
+        })
     }
 }
 

@@ -69,6 +69,16 @@ pub trait OpenPicture: Send + Sync {
     fn fingerprint(&self) -> Option<String> {
         None
     }
+
+    /// How pictures are opened, as far as pixels depend on it; an exported model keeps this and opens its own the same way.
+    fn settings(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Files that were opened although something is wrong with them, and what.
+    fn remarks(&self) -> Vec<(PathBuf, String)> {
+        Vec::new()
+    }
 }
 
 /// A block for the input of a sample: something that opens pictures.

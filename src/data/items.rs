@@ -95,6 +95,11 @@ fn walk(dir: &Path, extensions: &[&str], seen: &mut HashSet<PathBuf>, found: &mu
     Ok(())
 }
 
+/// Whether the extension makes this a picture.
+pub(crate) fn is_image_file(path: &Path) -> bool {
+    has_extension(path, IMAGE_EXTENSIONS)
+}
+
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|e| extensions.contains(&e.to_string_lossy().to_lowercase().as_str()))
 }

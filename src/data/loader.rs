@@ -430,7 +430,7 @@ fn check_bs(bs: usize) -> Result<()> {
 }
 
 /// Threads of our own: a library must not seize rayon's global pool, which belongs to the program around it.
-fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
+pub(crate) fn pool(workers: usize) -> Result<Arc<rayon::ThreadPool>> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = if workers == 0 { cores.min(16) } else { workers };
     let pool = rayon::ThreadPoolBuilder::new()

@@ -56,4 +56,5 @@ pub use table::{CsvOptions, Table};
 pub use target::{Encode, RegressionBlock, RegressionSetup, Rows, Target, TargetBlock, Targets};
 pub use train_test::{Share, TrainTestSplitter};
 pub use transform::{BatchDraws, BatchTransforms, IntToFloat, IntoItemTransforms, ItemTransform, Stage, Subset};
+pub(crate) use worker::guarded;
 pub use worker::{Batch, Batches, Slab};

@@ -51,6 +51,12 @@ pub trait Splitter: Send + Sync {
     fn split(&self, items: &[Item]) -> Result<Splits>;
 }
 
+impl<S: Splitter + ?Sized> Splitter for Box<S> {
+    fn split(&self, items: &[Item]) -> Result<Splits> {
+        (**self).split(items)
+    }
+}
+
 /// A random share for validation. fastai: `RandomSplitter(valid_pct=0.2, seed=None)`.
 ///
 /// Both lists stay in permuted order: the first item of the training set is a random one.

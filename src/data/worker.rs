@@ -280,7 +280,7 @@ pub(super) fn sizes_differ(odd: &Path, (h, w): (usize, usize), first: &Path, (h0
 pub(super) const ONE_SIZE: &str = "add an item transform that makes all pictures one size, such as Resize(460)";
 
 /// Runs `work` on the file at `path`; a panic becomes an error, and every error names the file.
-pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|e| e.on(path.display())),
         Err(panic) => Err(Error::new(ErrorKind::Data, format!("a worker panicked: {}", panic_text(&*panic)))

@@ -7,11 +7,12 @@
 use super::vision_learner::build;
 use super::{BCEWithLogitsLossFlat, Learner, Loss, Predictions, TargetKind, predict};
 use crate::data::{
-    Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, Subset, Target, Targets, Vocab,
+    Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, OpenPicture, Subset, Target,
+    Targets, Vocab,
 };
 use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
 use crate::vision::resize::item_transform_from;
-use crate::vision::{AugTransforms, ImageBlock};
+use crate::vision::{AugTransforms, ImageBlock, PilImage};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ struct Description {
     lin_ftrs: Vec<usize>,
     ps: f64,
     vocab: Vec<String>,
+    /// How pictures are opened; null where the program has a block of its own for that, which no file can bring along.
+    #[serde(default)]
+    open: serde_json::Value,
     item_tfms: Vec<serde_json::Value>,
     batch_tfms: serde_json::Value,
     /// What a prediction is; classes in files that don't say.
@@ -66,6 +70,7 @@ impl Learner {
             lin_ftrs: self.head.lin_ftrs.clone(),
             ps: self.head.ps,
             vocab: self.dls.vocab().to_vec(),
+            open: self.dls.opener().settings(),
             item_tfms: self.dls.item_tfms().iter().map(|t| t.settings()).collect(),
             batch_tfms: self.dls.batch_tfms().settings(),
             targets: self.loss.targets(),
@@ -103,6 +108,7 @@ pub struct Predictor {
     model: Sequential,
     arch: Arch,
     vocab: Vocab,
+    opener: Arc<dyn OpenPicture>,
     item_tfms: Vec<Arc<dyn ItemTransform>>,
     batch_tfms: Arc<dyn BatchTransforms>,
     loss: Box<dyn Loss>,
@@ -166,10 +172,15 @@ impl Predictor {
             TargetKind::Labels => Box::new(BCEWithLogitsLossFlat { thresh: d.threshold, ..Default::default() }),
             other => other.loss(),
         };
+        let opener: Arc<dyn OpenPicture> = match d.open.is_null() {
+            true => ImageBlock.opener(),
+            false => Arc::new(PilImage::from_settings(&d.open)?),
+        };
         Ok(Predictor {
             model,
             arch,
             vocab: Vocab::new(d.vocab, false),
+            opener,
             item_tfms,
             batch_tfms,
             loss,
@@ -240,8 +251,7 @@ impl Predictor {
     /// # Errors
     /// When a picture can't be read, or there are more or fewer targets than files.
     pub fn predictions(&self, paths: Vec<PathBuf>, targets: Option<Targets>, bs: usize) -> Result<Predictions> {
-        let opener = ImageBlock.opener();
-        let loader = DataLoader::for_files(opener, self.item_tfms.clone(), paths, targets, bs, 0)?;
+        let loader = DataLoader::for_files(self.opener.clone(), self.item_tfms.clone(), paths, targets, bs, 0)?;
         predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &*self.loss, &[])
     }
 

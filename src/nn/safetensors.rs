@@ -118,7 +118,8 @@ pub fn parse(bytes: &[u8]) -> Result<Contents> {
             "I64" => tensor::<i64, 8>(raw, &entry.shape, i64::from_le_bytes),
             "U8" => tensor::<u8, 1>(raw, &entry.shape, u8::from_le_bytes),
             other => {
-                Err(Error::new(ErrorKind::Format, format!("holds {other} numbers, which this build doesn't read")))
+                Err(Error::new(ErrorKind::Format, format!("holds {other} numbers, which this build doesn't read"))
+                    .remedy("save the file again with 32-bit floats"))
             }
         };
         tensors.insert(name.clone(), tensor.map_err(|e| e.on(format!("tensor {name:?}")))?);
@@ -130,7 +131,7 @@ fn tensor<T: Element, const SIZE: usize>(raw: &[u8], shape: &[usize], number: fn
     let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).and_then(|n| n.checked_mul(SIZE));
     if numel != Some(raw.len()) {
         let message = format!("shape {shape:?} doesn't fit its {} bytes", raw.len());
-        return Err(Error::new(ErrorKind::Format, message));
+        return Err(Error::new(ErrorKind::Format, message).remedy("the file is damaged: fetch it again"));
     }
     let numbers: Vec<T> = raw.as_chunks::<SIZE>().0.iter().map(|b| number(*b)).collect();
     Tensor::from_torch(&numbers, shape, Device::Cpu)

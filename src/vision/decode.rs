@@ -12,19 +12,25 @@
 //! * every error **names the file** and says what to do.
 //!
 //! As in fastai the result is RGB: grey is replicated, palettes are looked up, alpha is dropped without compositing, CMYK
-//! is inverted, of an animation the first frame counts, and the EXIF orientation is ignored. One difference on purpose: 16-bit
+//! is inverted, of an animation the first frame counts, and the EXIF orientation is ignored unless
+//! [`DecodeOptions::apply_orientation`] is set. One difference on purpose: 16-bit
 //! channels are scaled to 8 bits, where Pillow clips 16-bit grey at 255 and so turns it white.
 //!
 //! The `image` crate decodes. Its JPEG pixels differ from libjpeg's by at most 7 levels, 0.4 on average (chroma
 //! upsampling), so comparisons with fastai start from PNG.
 
+use super::facts::png_chunks;
+use super::item_tfms::dihedral;
 use crate::data::{InputBlock, OpenPicture, Picture, buffer};
 use crate::{Error, ErrorKind, Result};
+use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
-use std::path::Path;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Pillow's limit, above which it takes a picture for a bomb: twice 1024 * 1024 * 1024 / 4 / 3.
 pub const PILLOW_MAX_PIXELS: u64 = 178_956_970;
@@ -36,13 +42,21 @@ pub struct DecodeOptions {
     pub max_pixels: u64,
     /// Bytes in a file at most; larger files are not read.
     pub max_file_bytes: u64,
-    /// Accept JPEGs that end early; what is missing comes out grey.
+    /// Accept JPEGs that end early; what is missing comes out grey. [`OpenPicture::remarks`] lists them.
     pub allow_truncated: bool,
+    /// Turn and mirror pictures as their EXIF orientation says: phones store most pictures lying down. Off, as in fastai; an
+    /// exported model remembers it.
+    pub apply_orientation: bool,
 }
 
 impl Default for DecodeOptions {
     fn default() -> DecodeOptions {
-        DecodeOptions { max_pixels: PILLOW_MAX_PIXELS, max_file_bytes: 1 << 30, allow_truncated: false }
+        DecodeOptions {
+            max_pixels: PILLOW_MAX_PIXELS,
+            max_file_bytes: 1 << 30,
+            allow_truncated: false,
+            apply_orientation: false,
+        }
     }
 }
 
@@ -53,7 +67,7 @@ pub struct ImageBlock;
 impl ImageBlock {
     /// An input block with other options.
     pub fn with(options: DecodeOptions) -> PilImage {
-        PilImage { options }
+        PilImage { options, remarks: Arc::default() }
     }
 }
 
@@ -67,6 +81,29 @@ impl InputBlock for ImageBlock {
 #[derive(Clone, Debug, Default)]
 pub struct PilImage {
     options: DecodeOptions,
+    /// Files that were opened although something is wrong with them.
+    remarks: Arc<Mutex<BTreeMap<PathBuf, &'static str>>>,
+}
+
+impl PilImage {
+    /// What [`OpenPicture::settings`] wrote. Limits are not in it: they protect the machine that reads, so that machine sets them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`]: these are no settings of a block that opens pictures.
+    pub fn from_settings(settings: &serde_json::Value) -> Result<PilImage> {
+        let apply_orientation = match settings["exif"].as_str() {
+            Some("ignore") => false,
+            Some("apply") => true,
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Format,
+                    format!("pictures are opened in an unknown way: {settings}"),
+                )
+                .remedy("use the version that wrote the file"));
+            }
+        };
+        Ok(ImageBlock::with(DecodeOptions { apply_orientation, ..DecodeOptions::default() }))
+    }
 }
 
 impl InputBlock for PilImage {
@@ -81,7 +118,23 @@ impl OpenPicture for PilImage {
     }
 
     fn open(&self, path: &Path) -> Result<Picture> {
-        open(path, &self.options)
+        let bytes = read_file(path, &self.options)?;
+        let picture = decode(&bytes, &self.options).map_err(|e| e.on(path.display()))?;
+        if self.options.allow_truncated && ends_early(&bytes) {
+            let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+            remarks.insert(path.to_owned(), "the picture ends early; the missing part is grey");
+        }
+        buffer::give(bytes);
+        Ok(picture)
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::json!({ "exif": if self.options.apply_orientation { "apply" } else { "ignore" } })
+    }
+
+    fn remarks(&self) -> Vec<(PathBuf, String)> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.iter().map(|(path, text)| (path.clone(), text.to_string())).collect()
     }
 
     fn fingerprint(&self) -> Option<String> {
@@ -96,6 +149,14 @@ impl OpenPicture for PilImage {
 /// [`ErrorKind::Io`] when the file cannot be read, [`ErrorKind::Image`] when it is no picture, damaged, or beyond the
 /// limits; both name `path`.
 pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
+    let bytes = read_file(path, options)?;
+    let picture = decode(&bytes, options).map_err(|e| e.on(path.display()));
+    buffer::give(bytes);
+    picture
+}
+
+/// The file's bytes, no more than the options allow.
+pub(super) fn read_file(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let io = |e| Error::io("read the picture", path, e);
     let mut file = File::open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;
@@ -103,15 +164,20 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
         return Err(image_error("this is a folder").on(path.display()).remedy("name a picture file"));
     }
     if meta.len() > options.max_file_bytes {
-        let text = format!("the file has {} bytes; {} is the limit", meta.len(), options.max_file_bytes);
-        return Err(image_error(text).on(path.display()).remedy("make the picture smaller, or raise max_file_bytes"));
+        return Err(too_large(meta.len(), options).on(path.display()));
     }
     let mut bytes = buffer::empty(meta.len() as usize + 1);
     // A named pipe or a file that grows has no honest length: never read more than the limit.
-    file.by_ref().take(options.max_file_bytes + 1).read_to_end(&mut bytes).map_err(io)?;
-    let picture = decode(&bytes, options).map_err(|e| e.on(path.display()));
-    buffer::give(bytes);
-    picture
+    file.by_ref().take(options.max_file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > options.max_file_bytes {
+        return Err(too_large(bytes.len() as u64, options).on(path.display()));
+    }
+    Ok(bytes)
+}
+
+fn too_large(bytes: u64, options: &DecodeOptions) -> Error {
+    image_error(format!("the file has {bytes} bytes; {} is the limit", options.max_file_bytes))
+        .remedy("make the picture smaller, or raise max_file_bytes")
 }
 
 /// The picture in `bytes`, whose format is found by content.
@@ -119,16 +185,28 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
 /// # Errors
 /// [`ErrorKind::Image`]: not a picture, damaged, or beyond the limits.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
+    caught(|| decode_pixels(bytes, options))
+}
+
+/// What `work` returns; a panic inside a decoder becomes an error. Damaged files have found one in the png crate, and what is found
+/// once is found again.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Nothing outlives the panic: the decoder and its buffers belong to the closure.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(image_error("the data is damaged in a way that the decoder doesn't foresee").remedy(BAD_FILE))
+    })
+}
+
+fn decode_pixels(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     let format = sniff(bytes)?;
-    if format == ImageFormat::Jpeg && !options.allow_truncated && !jpeg_is_whole(bytes) {
+    if !options.allow_truncated && ends_early(bytes) {
         return Err(image_error("the picture ends early: a JPEG without its end marker").remedy(BAD_FILE));
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    // Decoders count their scratch memory against this too; 8 bytes a pixel is 16-bit RGBA.
-    limits.max_alloc = Some(options.max_pixels.saturating_mul(8).saturating_add(64 << 20));
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| damaged(format, e))?;
+    // The png crate (0.18.1) takes any length and panics over a colour of one byte.
+    if format == ImageFormat::Png && png_chunks(bytes).any(|(name, data)| name == *b"PLTE" && data.len() % 3 != 0) {
+        return Err(image_error("the PNG data is damaged: its palette ends in mid-colour").remedy(BAD_FILE));
+    }
+    let mut decoder = header(bytes, format)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > options.max_pixels {
@@ -138,10 +216,51 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     if pixels == 0 {
         return Err(image_error("the picture has no pixel").remedy(BAD_FILE));
     }
+    // 8 bytes a pixel is 16-bit RGBA. By the picture's own size, not by the largest allowed: a GIF's frame may claim to be larger.
+    let limits = limits(pixels.saturating_mul(8).saturating_add(SCRATCH));
+    decoder.set_limits(limits).map_err(|e| damaged(format, e))?;
+    let turn = if options.apply_orientation { turn(&mut decoder) } else { 0 };
     let color = decoder.color_type();
     let mut raw = buffer::zeroed(decoder.total_bytes() as usize); // [H, W, channels], native-endian where 16 bits
     decoder.read_image(&mut raw).map_err(|e| damaged(format, e))?;
-    Ok(Picture { width: width as usize, height: height as usize, rgb: to_rgb(raw, color)? })
+    let picture = Picture { width: width as usize, height: height as usize, rgb: to_rgb(raw, color)? };
+    Ok(dihedral(picture, turn))
+}
+
+/// What [`dihedral`] has to do so that the picture stands as its EXIF orientation says. EXIF that can't be read says nothing.
+fn turn(decoder: &mut impl ImageDecoder) -> usize {
+    match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+        Orientation::NoTransforms => 0,
+        Orientation::FlipHorizontal => 1,
+        Orientation::FlipVertical => 2,
+        Orientation::Rotate270 => 3,
+        Orientation::Rotate180 => 4,
+        Orientation::Rotate90 => 5,
+        Orientation::Rotate90FlipH => 6,
+        Orientation::Rotate270FlipH => 7,
+    }
+}
+
+/// Whether this is a JPEG that was cut.
+pub(super) fn ends_early(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff]) && !jpeg_is_whole(bytes)
+}
+
+/// Memory that a decoder may take beside the pixels. A PNG's colour profile is compressed: 1 MB of it can unpack to a gigabyte, which
+/// decoders do as soon as they read the header.
+const SCRATCH: u64 = 64 << 20;
+
+fn limits(max_alloc: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(max_alloc);
+    limits
+}
+
+/// A decoder that has read the header, in little memory.
+pub(super) fn header(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits(SCRATCH));
+    reader.into_decoder().map_err(|e| damaged(format, e))
 }
 
 const BAD_FILE: &str = "fetch the file again, move it away, or leave bad files out with skip_bad";
@@ -159,7 +278,7 @@ fn damaged(format: ImageFormat, error: image::ImageError) -> Error {
 }
 
 /// The format, by the first bytes.
-fn sniff(bytes: &[u8]) -> Result<ImageFormat> {
+pub(super) fn sniff(bytes: &[u8]) -> Result<ImageFormat> {
     let not_built_in = |name: &str| {
         image_error(format!("this is {name}, a format not built in")).remedy("convert the file to JPEG, PNG or WebP")
     };

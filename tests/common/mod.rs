@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod emulated;
+pub mod pictures;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! One file for each subcommand. Each `run` takes checked settings and returns when its work is done, failed or stopped.
 
+pub mod check;
 pub mod doctor;
 pub mod evaluate;
 pub mod predict;

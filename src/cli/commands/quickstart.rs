@@ -1,7 +1,7 @@
 //! `onecycle quickstart`: makes its pictures, trains on them, prints the table, writes the report, the plots and the model.
 
 use crate::Result;
-use crate::cli::flags::{CacheRule, LabelRule};
+use crate::cli::flags::{CacheRule, ExifRule, LabelRule, TruncatedRule};
 use crate::cli::settings::{DataSettings, QuickstartSettings, TrainSettings};
 use crate::cli::{Context, run, run_dir};
 use crate::vision::render_quickstart;
@@ -76,6 +76,8 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
             workers: None,
             cache: CacheRule::Auto,
             skip_bad: false,
+            exif: ExifRule::Ignore,
+            truncated: TruncatedRule::Error,
         },
         arch: ARCH.into(),
         epochs: settings.epochs.unwrap_or(EPOCHS),

@@ -114,6 +114,14 @@ impl OpenPicture for Reading {
             _ => self.inner.open(path),
         }
     }
+
+    fn settings(&self) -> serde_json::Value {
+        self.inner.settings()
+    }
+
+    fn remarks(&self) -> Vec<(PathBuf, String)> {
+        self.inner.remarks()
+    }
 }
 
 /// Pictures of `paths` out of the file `at`, which is written first where it lacks some and its `budget` in bytes allows it.
@@ -256,6 +264,12 @@ fn write(
                     break;
                 }
                 decoded += 1;
+            }
+            // A picture with something to say about stays one that is opened at each use, so that each run says it.
+            for (path, _) in opener.remarks() {
+                if let Some(entry) = name(&path).and_then(|name| out.index.pictures.get_mut(&name)) {
+                    entry.at = None;
+                }
             }
             io::Result::Ok(())
         })?;

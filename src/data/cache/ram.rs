@@ -40,6 +40,14 @@ impl OpenPicture for Remembering {
         }
         Ok(picture)
     }
+
+    fn settings(&self) -> serde_json::Value {
+        self.inner.settings()
+    }
+
+    fn remarks(&self) -> Vec<(PathBuf, String)> {
+        self.inner.remarks()
+    }
 }
 
 #[cfg(test)]

@@ -74,11 +74,11 @@ fn mean(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>, options: &C
     if rows == 0 {
         return Err(Error::shape("cross_entropy", "there are no rows to take the mean of"));
     }
-    if let Some(w) = weights {
-        if w.numel() != rows || w.dtype() != dtype.master() || w.device() != device {
-            let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
-            return Err(Error::shape("cross_entropy", message));
-        }
+    if let Some(w) = weights
+        && (w.numel() != rows || w.dtype() != dtype.master() || w.device() != device)
+    {
+        let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
+        return Err(Error::shape("cross_entropy", message));
     }
     let mut dx = Tensor::uninit(logits.shape(), dtype, device)?;
     let loss = match device {

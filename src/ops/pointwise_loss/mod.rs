@@ -55,11 +55,11 @@ pub fn pointwise_loss(x: &Tensor, targets: &Tensor, weights: Option<&Tensor>, lo
     if x.numel() == 0 {
         return Err(Error::shape("pointwise_loss", "there are no numbers to take the mean of"));
     }
-    if let Some(w) = weights {
-        if w.numel() != rows || w.dtype() != dtype.master() || w.device() != device {
-            let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
-            return Err(Error::shape("pointwise_loss", message));
-        }
+    if let Some(w) = weights
+        && (w.numel() != rows || w.dtype() != dtype.master() || w.device() != device)
+    {
+        let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
+        return Err(Error::shape("pointwise_loss", message));
     }
     let mut dx = Tensor::uninit(x.shape(), dtype, device)?;
     let mean = match device {
