@@ -65,6 +65,12 @@ pub enum Command {
     /// Print a network's layers, shapes and parameters
     #[command(after_help = "Example:\n  onecycle summary --arch resnet34 --classes 37")]
     Summary(SummaryFlags),
+    /// Fetch and unpack a data set, and print its folder
+    #[command(after_help = "Examples:
+  onecycle download PETS                   the article's data, 812 MB; its pictures are in images/
+  onecycle train \"$(onecycle download imagenette-160)\" --train train --valid val
+  onecycle download --list                 what there is")]
+    Download(DownloadFlags),
     /// Say what this machine and this program can compute on, and what is missing
     #[command(after_help = "Examples:
   onecycle doctor                  what to send along with a question
@@ -355,6 +361,26 @@ pub struct SummaryFlags {
     /// As it is with all but the last group frozen
     #[arg(long)]
     pub frozen: bool,
+}
+
+/// Flags of `download`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DownloadFlags {
+    /// A data set of fastai's, such as PETS, or the URL of a .tgz
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub name: Option<String>,
+    /// Where it goes: archive/ and data/ in this folder [default: ONECYCLE_HOME, else the user's folder for data]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Fetch and unpack it again, even if it is there
+    #[arg(long)]
+    pub force: bool,
+    /// List the names with sizes and URLs
+    #[arg(long, conflicts_with_all = ["name", "home", "force"])]
+    pub list: bool,
+    /// Print JSON: name, url, path; with --list an array of name, url, size
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `doctor`.

@@ -2,6 +2,8 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod emulated;
+pub mod http;
+pub mod tape;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

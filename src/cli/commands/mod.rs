@@ -1,6 +1,7 @@
 //! One file for each subcommand. Each `run` takes checked settings and returns when its work is done, failed or stopped.
 
 pub mod doctor;
+pub mod download;
 pub mod evaluate;
 pub mod predict;
 pub mod quickstart;
