@@ -115,6 +115,7 @@ pub use tensor::{DType, Tensor};
 /// The prose outside the sources is compiled with them.
 #[cfg(doctest)]
 mod prose {
+    #[cfg(feature = "download")]
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/tour.md")]

@@ -5,14 +5,14 @@
 //!
 //! # fn main() -> Result<()> {
 //! let path = untar_data(URLs::PETS)?; // 812 MB, once
-//! let pictures = get_image_files(path.join("images"))?;
+//! let pictures = get_image_files(&path.join("images"))?;
 //! # let _ = pictures; Ok(())
 //! # }
 //! ```
 //!
-//! As in fastai, the archive goes to `archive/` and its contents to `data/NAME` under one home, and a folder that is there is
-//! taken as it is, without a look inside or at the network. The home is another one ([`fetch::home`]); what fastai has
-//! unpacked is used by `UntarData::new(URLs::PETS).home("~/.fastai")`, in full letters. Different from fastai: a download goes on where it stopped,
+//! As in fastai, the archive goes to `archive/` and its contents to `data/NAME` under one home, the archive stays, and a folder that
+//! is there is taken as it is, without a look inside or at the network. The home is another one ([`fetch::home`]); whoever has
+//! fastai's sets already lets `ONECYCLE_HOME` name its `~/.fastai`. Different from fastai: a download goes on where it stopped,
 //! a file that isn't the expected one never gets its name, and an archive with links or names that lead elsewhere is refused.
 //!
 //! Sizes and digests are those of fastai's `data/checks.txt` (github.com/fastai/fastai, commit 29be53d): the number of bytes, and the MD5

@@ -50,6 +50,18 @@ impl Checks {
         self.size
     }
 
+    /// Whether the digests are digests; asked before anything is fetched to be compared with them.
+    pub(super) fn are_checks(&self) -> Result<()> {
+        for digits in [&self.sha256, &self.md5_head].into_iter().flatten() {
+            // An empty prefix would fit every file.
+            if digits.len() < 8 || digits.len() > 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let error = Error::new(ErrorKind::Argument, format!("`{digits}` is no digest"));
+                return Err(error.remedy("it takes 8 to 64 hexadecimal digits"));
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the file at `path`, reading as much of it as the checks need.
     ///
     /// # Errors
@@ -57,13 +69,7 @@ impl Checks {
     /// [`ErrorKind::Argument`] when an expected digest isn't one.
     pub fn verify(&self, path: &Path) -> Result<()> {
         let failed = |e| Error::io("read", path, e);
-        for digits in [&self.sha256, &self.md5_head].into_iter().flatten() {
-            // An empty prefix would fit every file.
-            if digits.len() < 8 || digits.len() > 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-                let error = Error::new(ErrorKind::Argument, format!("`{digits}` is no digest"));
-                return Err(error.on(path.display()).remedy("it takes 8 to 64 hexadecimal digits"));
-            }
-        }
+        self.are_checks()?;
         let mut file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         if let Some(expected) = self.size.filter(|&expected| expected != size) {

@@ -18,7 +18,7 @@ const PROGRESS: u64 = 1 << 20;
 /// How long a download is tried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patience {
-    /// Attempts after the first, in a row without progress.
+    /// Attempts after the first; each MiB that comes gives all of them back.
     pub retries: u32,
     /// The wait before the second attempt; each later one is twice as long.
     pub first_wait: Duration,
@@ -94,6 +94,7 @@ impl Download {
     /// expected. [`ErrorKind::Io`], [`ErrorKind::StorageFull`] naming the file, [`ErrorKind::Argument`] for what is no URL, and
     /// [`ErrorKind::Interrupted`] when `watch` says so.
     pub fn run(&self, watch: &mut Watch) -> Result<()> {
+        self.checks.are_checks().map_err(|e| e.on(&self.url))?;
         if !self.again && self.is_there(watch)? {
             return Ok(());
         }
@@ -111,24 +112,25 @@ impl Download {
         let mut part = Part::open(&self.to, &self.url)?;
         let mut left = self.patience.retries;
         let mut wait = self.patience.first_wait;
+        let mut mark = part.have();
         while !part.is_complete() {
-            let before = part.have();
             let outcome = request::attempt(&agent, &self.url, &mut part, self.checks.bytes(), self.at_most, watch);
             let (error, asked) = match outcome {
                 Ok(()) => break,
-                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Final(error)) => return Err(self.by_hand(error)),
                 Err(Failure::Wrong(error)) => {
                     part.discard();
                     return Err(error);
                 }
                 Err(Failure::Misfit(error)) => {
                     part.restart(Default::default())?;
+                    mark = 0;
                     (error, Some(Duration::ZERO))
                 }
                 Err(Failure::Passing(error, asked)) => (error, asked),
             };
-            if part.have() >= before + PROGRESS {
-                (left, wait) = (self.patience.retries, self.patience.first_wait);
+            if part.have() >= mark + PROGRESS {
+                (left, wait, mark) = (self.patience.retries, self.patience.first_wait, part.have());
             }
             if left == 0 {
                 return Err(self.given_up(error, &part));
@@ -172,19 +174,32 @@ impl Download {
         Ok(by.map(|by| {
             let error = Error::new(ErrorKind::Network, format!("this has to be fetched, and {by} forbids it"));
             let variable = if self.offline.is_some() { OFFLINE } else { by };
-            let remedy = format!("unset {variable}, or fetch the file elsewhere and put it at {}", self.to.display());
+            let remedy = format!("unset {variable}, or {}", self.elsewhere());
             error.on(&self.url).remedy(remedy)
         }))
+    }
+
+    /// What is always possible.
+    fn elsewhere(&self) -> String {
+        format!("fetch the file elsewhere and put it at {}", self.to.display())
+    }
+
+    /// The advice for a refusal that has none of its own.
+    fn by_hand(&self, error: Error) -> Error {
+        match error.kind() == ErrorKind::Network && error.advice().is_empty() {
+            true => error.remedy(self.elsewhere()),
+            false => error,
+        }
     }
 
     fn given_up(&self, error: Error, part: &Part) -> Error {
         let tries = self.patience.retries + 1;
         let message = format!("{} ({tries} attempts)", error.message());
-        let by_hand = format!("or fetch the file elsewhere and put it at {}", self.to.display());
+        let by_hand = self.elsewhere();
         let remedy = match part.have() {
-            0 => format!("check the network, or the proxy in HTTPS_PROXY, {by_hand}"),
+            0 => format!("check the network, or the proxy in HTTPS_PROXY, or {by_hand}"),
             n => format!(
-                "{} are kept in {}, and the next call goes on from there; {by_hand}",
+                "{} are kept in {}, and the next call goes on from there; or {by_hand}",
                 bytes(n),
                 name(part.path())
             ),

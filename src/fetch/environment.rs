@@ -5,7 +5,9 @@
 
 use crate::{Error, ErrorKind, Result};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use ureq::http::Uri;
 use ureq::{Proxy, ProxyBuilder, ProxyProtocol};
 
 /// The variable that names the folder in which downloads are kept.
@@ -71,7 +73,7 @@ fn offline_by(get: Lookup) -> Result<Option<&'static str>> {
 }
 
 /// The proxy on the way to `url`: of `https_proxy` or `http_proxy`, by the URL's scheme, else of `all_proxy`, in small or capital
-/// letters; none for a host that `no_proxy` lists.
+/// letters; none for a host that `no_proxy` lists, and none for this machine itself, which no proxy can see.
 ///
 /// ureq has a reader of its own, which takes the first variable whatever the scheme and ignores a value that it doesn't understand.
 pub(super) fn proxy(url: &str) -> Result<Option<Proxy>> {
@@ -83,7 +85,7 @@ fn proxy_by(url: &str, get: Lookup) -> Result<Option<Proxy>> {
     let names = [format!("{scheme}_proxy"), "all_proxy".to_owned()];
     let spelled = |name: &String| [name.clone(), name.to_ascii_uppercase()];
     let found = names.iter().flat_map(spelled).find_map(|name| get(&name).map(|value| (name, value)));
-    let Some((name, value)) = found else { return Ok(None) };
+    let Some((name, value)) = found.filter(|_| !is_here(url)) else { return Ok(None) };
     let malformed = || {
         let error = Error::new(ErrorKind::Argument, "this is not the address of a proxy").on(&name);
         error.remedy("write it as http://HOST:PORT, or unset the variable")
@@ -107,6 +109,12 @@ fn proxy_by(url: &str, get: Lookup) -> Result<Option<Proxy>> {
     // SOCKS4 resolves here, the others there; the builder knows neither from a URL.
     builder = builder.resolve_target(proxy.protocol() == ProxyProtocol::Socks4);
     builder.build().map(Some).map_err(|e| malformed().caused_by(e))
+}
+
+/// Whether the URL's host is this machine.
+fn is_here(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(|h| h.trim_matches(['[', ']']).to_owned()));
+    host.is_some_and(|host| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
 }
 
 #[cfg(test)]
@@ -167,6 +175,9 @@ mod tests {
         }
         assert!(proxy_by("https://host/", &with(&[("HTTP_PROXY", "two:2")])).unwrap().is_none());
         assert_eq!(proxy_by("https://host/", &with(&[("ALL_PROXY", "three:3")])).unwrap().unwrap().port(), 3);
+        for here in ["http://localhost/", "http://127.0.0.1:80/x", "http://[::1]/"] {
+            assert!(proxy_by(here, &with(&pairs)).unwrap().is_none(), "{here}");
+        }
         let wrong = proxy_by("http://host/", &with(&[("HTTP_PROXY", "http://")])).unwrap_err();
         assert_eq!((wrong.kind(), wrong.item()), (ErrorKind::Argument, Some("HTTP_PROXY")));
     }

@@ -6,7 +6,7 @@
 //! second download.
 
 use super::{Checks, beside, write_failed};
-use crate::{Error, Result, fs as whole};
+use crate::{Error, ErrorKind, Result, fs as whole};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -90,7 +90,10 @@ impl Part {
     pub(super) fn finish(self, checks: &Checks, to: &Path) -> Result<()> {
         self.file.sync_all().map_err(|e| write_failed("write", &self.path, e))?;
         if let Err(error) = checks.verify(&self.path) {
-            self.discard();
+            // Bytes that can't be read just now may still be right.
+            if error.kind() == ErrorKind::Network {
+                self.discard();
+            }
             return Err(error.rather_on(to.display()));
         }
         // Windows renames no open file.

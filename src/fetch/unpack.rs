@@ -86,6 +86,10 @@ impl Unpack {
             whole::create_dir(parent)?;
         }
         let lock = Lock::take(into, watch)?;
+        if is_there(into) && !into.is_dir() {
+            let error = Error::new(ErrorKind::Io, "there is a file where the folder goes").on(into.display());
+            return Err(error.remedy("move it away"));
+        }
         // Whoever had the lock before may have done the work.
         if is_there(into) && (lock.waited || !self.replace) {
             return Ok(());
@@ -150,7 +154,6 @@ impl Job<'_> {
         }
         // The checksum of the compressed bytes comes after them.
         tally.allow(PADDING);
-        drop(entries);
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged)?;
         Ok(())
     }
@@ -284,17 +287,28 @@ fn put(folder: &Path, into: &Path) -> Result<()> {
 
 /// Writes files through to the disk: the folder's name must not survive a power cut that its files don't.
 ///
-/// One pass at the end, when the system has written most of it anyway.
+/// In one pass at the end, when the system has written most of it anyway, and from several threads, because a disk takes many
+/// requests at once: 7,390 files of 110 KB, unpacked and synced on a shared machine, take 4.3 to 4.9 s with eight threads and 5.5 to
+/// 34 s with one (three runs each).
 fn sync(files: &[PathBuf], watch: &mut Watch, total: u64) -> Result<()> {
-    for (i, path) in files.iter().enumerate() {
-        let failed = |e| write_failed("write", path, e);
-        if i % 64 == 0 {
-            tell(watch, Step::Unpack { done: total, total, entries: files.len() as u64 })?;
-        }
-        // Windows flushes through a handle that may write.
-        OpenOptions::new().write(true).open(path).and_then(|file| file.sync_all()).map_err(failed)?;
+    const AT_ONCE: usize = 8;
+    for some in files.chunks(64 * AT_ONCE) {
+        tell(watch, Step::Unpack { done: total, total, entries: files.len() as u64 })?;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                some.chunks(64).map(|few| scope.spawn(|| few.iter().try_for_each(sync_one))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
     }
     Ok(())
+}
+
+fn sync_one(path: &PathBuf) -> Result<()> {
+    // Windows flushes through a handle that may write.
+    let synced = OpenOptions::new().write(true).open(path).and_then(|file| file.sync_all());
+    synced.map_err(|e| write_failed("write", path, e))
 }
 
 fn refuse(message: impl Into<String>) -> Error {
@@ -344,7 +358,7 @@ fn name_archive(error: Error, archive: &Path, head: &[u8]) -> Error {
         [b'P', b'K', 3, 4, ..] => Some("it is a zip archive, and only tar is unpacked"),
         [b'<', ..] => Some("it is a page of text, no archive: a login of the network, perhaps"),
         [0x1f, 0x8b, ..] => None,
-        _ if head.get(257..262) == Some(b"ustar") => None,
+        _ if head.get(257..262) == Some(b"ustar") || head.iter().all(|byte| *byte == 0) => None,
         _ if error.item().is_none() => Some("it is neither a tar archive nor one that is gzipped"),
         _ => None,
     };

@@ -57,7 +57,14 @@ impl Entry {
         put(136, b"00000000000");
         put(156, &[self.kind]);
         put(157, self.link.as_bytes());
-        put(257, b"ustar\x0000");
+        match self.kind {
+            // GNU's own, with a second size behind its table of holes.
+            b'S' => {
+                put(257, b"ustar  \0");
+                put(483, b"00000000000");
+            }
+            _ => put(257, b"ustar\x0000"),
+        }
         checksum(&mut header);
         out.extend_from_slice(&header);
         out.extend_from_slice(&self.body);
