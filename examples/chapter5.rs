@@ -1,13 +1,14 @@
 //! The article's chapter 5, line for line: each Python line stands as a comment above its Rust.
 //!
 //!     cargo run --release --example chapter5                     pictures drawn on the spot, small, about a minute
-//!     cargo run --release --example chapter5 -- pets/images      the article's data and sizes
+//!     cargo run --release --example chapter5 -- --pets           the article's data and sizes; downloads 812 MB, once
+//!     cargo run --release --example chapter5 -- DIR              pictures of your own
 //!
 //! Further flags: `--regex RE` (whose first group is the class in a file's name), `--size N` (what the network sees),
 //! `--epochs N` (of the last fit). Figures go to `runs/chapter5`.
 //!
-//! Four things of the article are not built yet and are marked below: `untar_data`, `lr_find`, `fine_tune` (with
-//! pretrained weights) and `to_fp16`.
+//! Three things of the article are not built yet and are marked below: `lr_find`, `fine_tune` (with pretrained weights) and
+//! `to_fp16`.
 
 // from fastai.vision.all import *
 use onecycle::prelude::*;
@@ -19,9 +20,10 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(figures).map_err(|e| Error::io("create the folder", figures, e))?;
 
     // path = untar_data(URLs.PETS)
-    //     Not built yet: nothing is downloaded. Give the folder on the command line; without one, pictures are drawn.
+    //     Nothing is downloaded unasked: without an argument, pictures are drawn.
     let (path, demo) = match &args.dir {
         Some(dir) => (dir.clone(), false),
+        None if args.pets => (untar_data(URLs::PETS)?.join("images"), false),
         None => (onecycle::vision::render_quickstart(&std::env::temp_dir().join("onecycle-examples"), 42)?, true),
     };
     let size = args.size.unwrap_or(if demo { 64 } else { 224 });
@@ -100,6 +102,7 @@ fn main() -> Result<()> {
 /// The command line.
 struct Args {
     dir: Option<PathBuf>,
+    pets: bool,
     regex: String,
     size: Option<usize>,
     epochs: Option<usize>,
@@ -107,7 +110,7 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Args> {
-        let mut args = Args { dir: None, regex: r"(.+)_\d+.jpg$".into(), size: None, epochs: None };
+        let mut args = Args { dir: None, pets: false, regex: r"(.+)_\d+.jpg$".into(), size: None, epochs: None };
         let mut given = std::env::args().skip(1);
         while let Some(arg) = given.next() {
             let wrong = |why: &str| Error::new(ErrorKind::Argument, why).on(&arg);
@@ -117,11 +120,12 @@ impl Args {
                 _ => Err(wrong("needs a whole number above 0")),
             };
             match arg.as_str() {
+                "--pets" => args.pets = true,
                 "--regex" => args.regex = value()?,
                 "--size" => args.size = Some(number(value()?)?),
                 "--epochs" => args.epochs = Some(number(value()?)?),
                 dir if !dir.starts_with('-') && args.dir.is_none() => args.dir = Some(dir.into()),
-                _ => return Err(wrong("unknown argument").remedy("DIR, --regex RE, --size N, --epochs N")),
+                _ => return Err(wrong("unknown argument").remedy("DIR, --pets, --regex RE, --size N, --epochs N")),
             }
         }
         Ok(args)

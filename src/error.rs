@@ -41,6 +41,10 @@ pub enum ErrorKind {
     Autograd,
     /// A model file is damaged or doesn't fit.
     Format,
+    /// A file could not be fetched: no way to the server, a refusal, or other bytes than were expected.
+    Network,
+    /// An archive is damaged, or holds what is not unpacked: links, names that lead elsewhere, more than the limits.
+    Archive,
     /// The loss became NaN or infinite.
     NotFinite,
     /// The run was interrupted and has saved what there was.

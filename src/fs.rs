@@ -42,6 +42,16 @@ pub fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| Error::io("create the directory", dir, e))
 }
 
+/// Gives the file or folder at `from` the name `to`, durably. A file that has the name is replaced.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) naming `to`.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io("give the final name to", to, e))?;
+    sync_directory(to);
+    Ok(())
+}
+
 /// Removes what a killed [`write_atomic`] of `path` left behind, once nobody has written to it for `age`. Processes that write now
 /// keep their files.
 pub(crate) fn remove_stale(path: &Path, age: Duration) {

@@ -67,6 +67,7 @@
 //! | [`autograd`] | the graph, the walk back, the gradient check |
 //! | [`tensor`] | `Tensor`, `Shape`, `DType` |
 //! | [`device`] | memory, threads and vectors of the CPU; GPUs and their kernels; a report on what there is |
+//! | `fetch` | downloads that resume, archives that are distrusted (feature `download`) |
 //!
 //! At the very bottom, for everybody: [`Error`], [`fs`] (files that are whole or not there) and [`rng`] (random numbers
 //! with an address).
@@ -82,8 +83,9 @@
 //!
 //! # Features
 //!
-//! `cli` (the program) and `plot` (figures and the report) are on by default. `default-features = false` leaves the
-//! trainer: it prints nothing and opens no files but those it is asked for. `examples/embed.rs` uses it that way.
+//! `cli` (the program), `plot` (figures and the report) and `download` (`untar_data`) are on by default. `default-features = false`
+//! leaves the trainer: it prints nothing, knows no network and opens no files but those it is asked for. `examples/embed.rs` uses
+//! it that way.
 #![deny(missing_docs)]
 
 pub mod autograd;
@@ -92,6 +94,8 @@ pub mod cli;
 pub mod data;
 pub mod device;
 mod error;
+#[cfg(feature = "download")]
+pub mod fetch;
 pub mod fs;
 pub mod learner;
 pub mod nn;
@@ -111,6 +115,7 @@ pub use tensor::{DType, Tensor};
 /// The prose outside the sources is compiled with them.
 #[cfg(doctest)]
 mod prose {
+    #[cfg(feature = "download")]
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/tour.md")]

@@ -5,6 +5,8 @@ pub use crate::data::{
     GrandparentSplitter, IndexSplitter, MaskSplitter, MultiCategoryBlock, RandomSplitter, RandomSubsetSplitter,
     RegexLabeller, RegressionBlock, Table, TrainTestSplitter, get_image_files, getter, parent_label, using_attr,
 };
+#[cfg(feature = "download")]
+pub use crate::data::{URLs, untar_data};
 pub use crate::learner::{
     Callback, Interpretation, Learner, Level, Predictor, Signal, Stop, accuracy, error_rate, load_learner,
     vision_learner,

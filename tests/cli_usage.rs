@@ -183,7 +183,7 @@ fn help_shows_examples_and_goes_to_standard_output() {
         "predict",
         "show-batch",
         "summary",
-        "doctor",
+        "download",
         "doctor",
         "Examples:",
         "--seed <N,..>",
@@ -192,7 +192,7 @@ fn help_shows_examples_and_goes_to_standard_output() {
         assert!(out(&help).contains(line), "{line}\n{}", out(&help));
     }
     assert!(help.stderr.is_empty());
-    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "doctor"] {
+    for command in ["quickstart", "train", "evaluate", "predict", "show-batch", "summary", "download", "doctor"] {
         let help = onecycle(&[command, "--help"]);
         assert!(out(&help).contains(&format!("onecycle {command}")) && out(&help).contains("Example"), "{command}");
         assert!(!out(&help).contains('\u{1b}'), "no colours in a pipe");

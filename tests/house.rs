@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 /// From the top down; a file may name its own layer and those after it. The utilities at the end are one layer.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "cli",
     "learner",
     "vision",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 12] = [
     "autograd",
     "tensor",
     "device",
+    "fetch",
     "error fs rng",
 ];
 

@@ -71,6 +71,12 @@ pub enum Command {
   onecycle check pets/ --label-re '(.+)_\\d+.jpg$' --quarantine bad.txt
   onecycle check flowers/ --json | jq .bad")]
     Check(CheckFlags),
+    /// Fetch and unpack a data set, and print its folder
+    #[command(after_help = "Examples:
+  onecycle download PETS                   the article's data, 812 MB; its pictures are in images/
+  onecycle train \"$(onecycle download imagenette-160)\" --train train --valid val
+  onecycle download --list                 what there is")]
+    Download(DownloadFlags),
     /// Say what this machine and this program can compute on, and what is missing
     #[command(after_help = "Examples:
   onecycle doctor                  what to send along with a question
@@ -405,6 +411,26 @@ pub struct CheckFlags {
     /// Pictures and labels.
     #[command(flatten)]
     pub data: DataFlags,
+}
+
+/// Flags of `download`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DownloadFlags {
+    /// A data set of fastai's, such as PETS, or the URL of a .tgz
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub name: Option<String>,
+    /// Where it goes: archive/ and data/ in this folder [default: ONECYCLE_HOME, else the user's folder for data]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Fetch and unpack it again, even if it is there
+    #[arg(long)]
+    pub force: bool,
+    /// List the names with sizes and URLs
+    #[arg(long, conflicts_with_all = ["name", "home", "force"])]
+    pub list: bool,
+    /// Print JSON: name, url, path; with --list an array of name, url, size
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `doctor`.

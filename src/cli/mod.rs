@@ -18,6 +18,7 @@ pub mod run;
 pub mod run_dir;
 pub mod settings;
 pub mod signals;
+pub mod transfer;
 
 use crate::Result;
 use clap::Parser;
@@ -109,6 +110,10 @@ fn job(cli: Cli) -> Result<Job> {
         Command::Check(flags) => {
             let settings = settings::CheckSettings::resolve(flags, common)?;
             Box::new(move |context| commands::check::run(&settings, context))
+        }
+        Command::Download(flags) => {
+            let settings = settings::DownloadSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::download::run(&settings, context))
         }
         Command::Doctor(flags) => {
             let settings = settings::DoctorSettings::resolve(flags, common)?;

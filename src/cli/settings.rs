@@ -20,6 +20,7 @@ mod check;
 mod file;
 
 use super::flags::*;
+use crate::data::Remote;
 use crate::{Error, ErrorKind, Result};
 use check::Check;
 use serde::Serialize;
@@ -436,5 +437,30 @@ impl DoctorSettings {
     /// [`ErrorKind::Argument`] naming the flag.
     pub fn resolve(flags: DoctorFlags, common: CommonFlags) -> Result<DoctorSettings> {
         Ok(DoctorSettings { json: flags.json, common: Common::resolve(common)? })
+    }
+}
+
+/// A data set to fetch, or the list of those that there are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DownloadSettings {
+    /// The data set; none: the list.
+    pub from: Option<Remote>,
+    /// The folder with `archive/` and `data/`, where it is not the usual one.
+    pub home: Option<PathBuf>,
+    /// Whether to fetch it even if it is there.
+    pub force: bool,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Seeds, device, threads.
+    pub common: Common,
+}
+
+impl DownloadSettings {
+    /// # Errors
+    /// [`ErrorKind::Argument`] naming what is no data set.
+    pub fn resolve(flags: DownloadFlags, common: CommonFlags) -> Result<DownloadSettings> {
+        let DownloadFlags { name, home, force, list: _, json } = flags;
+        let from = name.map(|name| check::data_set(&name)).transpose()?;
+        Ok(DownloadSettings { from, home, force, json, common: Common::resolve(common)? })
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! | station | file | what |
 //! |---|---|---|
+//! | fetch | `external.rs` | `untar_data`: fastai's data sets from the network (feature `download`) |
 //! | find | `items.rs`, `table.rs` | [`get_image_files`]: a folder's pictures, sorted; [`Table`]: a CSV file's rows |
 //! | list | `item.rs` | [`Item`]: a path or a row; [`Value`]: what a getter finds in it |
 //! | split | `split.rs`, `train_test.rs` | [`RandomSplitter`] and others: indices of training and validation |
@@ -23,6 +24,8 @@ pub(crate) mod buffer;
 pub mod cache;
 pub mod category;
 pub mod datasets;
+#[cfg(feature = "download")]
+pub mod external;
 pub mod getter;
 pub mod item;
 pub mod items;
@@ -42,6 +45,8 @@ pub use block::{DataBlock, Files, InputBlock, OpenPicture, Source};
 pub use cache::{Cache, Kept};
 pub use category::{Categorize, CategoryBlock, MultiCategorize, MultiCategoryBlock, Vocab};
 pub use datasets::Datasets;
+#[cfg(feature = "download")]
+pub use external::{Remote, URLs, UntarData, untar_data};
 pub use getter::{AttrGetter, ColReader, ItemGetter, getter};
 pub use item::{Col, Item, Row, Value};
 pub use items::{get_files, get_image_files};

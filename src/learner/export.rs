@@ -7,8 +7,8 @@
 use super::vision_learner::build;
 use super::{BCEWithLogitsLossFlat, Learner, Loss, Predictions, TargetKind, predict};
 use crate::data::{
-    Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, OpenPicture, Subset, Target,
-    Targets, Vocab,
+    Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, OpenPicture, Subset, Target, Targets,
+    Vocab,
 };
 use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
 use crate::vision::resize::item_transform_from;

@@ -2,7 +2,9 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod emulated;
+pub mod http;
 pub mod pictures;
+pub mod tape;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

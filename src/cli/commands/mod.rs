@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod doctor;
+pub mod download;
 pub mod evaluate;
 pub mod predict;
 pub mod quickstart;

@@ -2,6 +2,7 @@
 
 use super::LrSlice;
 use crate::cli::flags::LabelRule;
+use crate::data::{Remote, URLs};
 use crate::{Error, ErrorKind, Result};
 use std::fmt::Display;
 use std::path::Path;
@@ -41,6 +42,43 @@ impl Check {
 pub(super) fn architecture(name: &str) -> Result<()> {
     let named = |e: Error| wrong("--arch", format!("there is no architecture called `{name}`")).remedy(e.advice());
     crate::nn::Arch::by_name(name).map(drop).map_err(named)
+}
+
+/// One of fastai's, or a URL.
+pub(super) fn data_set(name: &str) -> Result<Remote> {
+    if name.contains("://") {
+        let remote = Remote::from(name);
+        return remote.folder().map(drop).map(|()| remote.clone());
+    }
+    URLs::named(name).ok_or_else(|| {
+        let names: Vec<String> = URLs::ALL.iter().map(|remote| remote.name().to_owned()).collect();
+        let remedy = match nearest(&name.to_uppercase().replace('-', "_"), &names) {
+            Some(near) => format!("did you mean `{near}`? --list shows all"),
+            None => format!("it takes a URL, or one of {}", names.join(", ")),
+        };
+        Error::new(ErrorKind::Argument, "there is no data set of this name").on(name).remedy(remedy)
+    })
+}
+
+/// The one of `names` that was meant: at most two letters away.
+pub(super) fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
+    let (near, letters) = names.iter().map(|n| (n, distance(n, name))).min_by_key(|(_, letters)| *letters)?;
+    (letters <= 2).then_some(near)
+}
+
+/// Levenshtein's distance: letters to insert, delete or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
 }
 
 pub(super) fn label(rule: LabelRule, expression: Option<&str>) -> Result<()> {
@@ -105,4 +143,26 @@ pub(super) fn figure_file(flag: &str, path: &Path) -> Result<()> {
         wrong(flag, format!("`{}` ends neither in .png nor in .svg", path.display()))
             .remedy("choose one of these extensions")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("epochs", "epoch"), 1);
+        assert_eq!(distance("lr", "wd"), 2);
+        assert_eq!(distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_data_set_has_a_name_or_a_url() {
+        assert_eq!(data_set("pets").unwrap(), URLs::PETS);
+        assert_eq!(data_set("https://h/a.tgz").unwrap().folder().unwrap(), "a");
+        let told = |name: &str| data_set(name).unwrap_err().to_string();
+        assert!(told("flowres").contains("did you mean `FLOWERS`?"), "{}", told("flowres"));
+        assert!(told("something").contains("one of PETS, IMAGENETTE,"));
+        assert!(told("https://h/a.zip").contains(".tgz"));
+    }
 }

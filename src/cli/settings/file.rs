@@ -1,5 +1,6 @@
 //! `--config FILE.toml`: the flags' long names as keys, under no table.
 
+use super::check::nearest;
 use crate::cli::flags::{CommonFlags, LabelRule, TrainFlags};
 use crate::{Error, ErrorKind, Result};
 use clap::Args;
@@ -56,8 +57,7 @@ fn parse(text: &str) -> Result<File> {
     let table: toml::Table = toml::from_str(text).map_err(malformed)?;
     let known = keys();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key)) {
-        let near = known.iter().min_by_key(|k| distance(k, unknown)).filter(|k| distance(k, unknown) <= 2);
-        let remedy = match near {
+        let remedy = match nearest(unknown, &known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the keys are {}", known.join(", ")),
         };
@@ -71,21 +71,6 @@ fn keys() -> Vec<String> {
     let command = CommonFlags::augment_args(TrainFlags::augment_args(clap::Command::new("train")));
     let names = command.get_arguments().map(|a| a.get_long().map_or_else(|| a.get_id().to_string(), String::from));
     names.filter(|name| !["config", "overwrite"].contains(&name.as_str())).collect()
-}
-
-/// Levenshtein's distance: letters to insert, delete or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -106,12 +91,5 @@ mod tests {
         let shown = format!("{train:?} {common:?}");
         assert_eq!(shown.matches("None").count(), 1, "all but config: {shown}");
         assert_eq!(common.seed, [7]);
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("epochs", "epoch"), 1);
-        assert_eq!(distance("lr", "wd"), 2);
-        assert_eq!(distance("", "abc"), 3);
     }
 }
