@@ -257,7 +257,7 @@ const CASES: &[(&str, Body)] = &[
                 Pointwise::Mse,
                 Pointwise::L1,
             ] {
-                let bit = |i: usize| ((i * 7) % 3 == 0) as u8 as f64;
+                let bit = |i: usize| f64::from(u8::from((i * 7).is_multiple_of(3)));
                 let y: Vec<f64> = (0..rows * columns).map(bit).collect();
                 let y = Tensor::from_slice(&y, [rows, columns], Device::Cpu)?.cast(r.dtype.master())?.to(r.device)?;
                 for weighted in [false, true] {

@@ -34,6 +34,8 @@ pub(super) struct Progress {
     pub y: Option<Tensor>,
     pub pred: Option<Tensor>,
     pub loss: Option<Tensor>,
+    /// What the walk back begins with: 1 unless a callback scales the loss.
+    pub loss_scale: f64,
     /// Losses that are on their way from the device, each with its batch.
     pub coming: VecDeque<(usize, Pending)>,
     /// Training losses that have arrived and are not in the recorder yet.
@@ -172,7 +174,8 @@ impl Learner {
         self.forward(&Context::train(self.seed, step))?;
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
-            autograd::backward(loss)?;
+            let scale = Tensor::full(self.at.loss_scale, loss.shape(), loss.dtype(), loss.device())?;
+            autograd::backward_with(loss, scale)?;
         }
         self.event(Event::AfterBackward)?;
         self.level(Level::Step, |learn| Ok(learn.opt.step()?))?;
@@ -225,7 +228,7 @@ impl Learner {
 
     /// Makes a batch the present one: batch transforms on the device.
     fn load(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
-        self.at.iter = i;
+        (self.at.iter, self.at.loss_scale) = (i, 1.0);
         let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
         self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);
         self.at.y = Some(batch.targets.to_tensor(self.device)?);

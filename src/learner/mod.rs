@@ -362,6 +362,12 @@ impl Learner {
         self.at.loss_value
     }
 
+    /// During a batch, before the walk back: multiplies the gradient of its loss, and so all gradients, by `factor`. What is recorded is
+    /// the loss as it is.
+    pub fn scale_loss(&mut self, factor: f64) {
+        self.at.loss_scale *= factor;
+    }
+
     /// During a fit: the batch that [`Learner::loss`] belongs to, from 0.
     pub fn loss_iter(&self) -> usize {
         self.at.loss_iter
