@@ -207,6 +207,33 @@ fn a_run_says_where_it_was_and_how_long_it_waited() {
 }
 
 #[test]
+fn kept_pictures_are_found_by_the_next_run() {
+    let place = Place::new(2, 12);
+    let cache = place.out.parent().unwrap().join("cache");
+    let run = |out: &str, more: &[&str]| {
+        let out_dir = place.out.with_file_name(out);
+        let args = train(place.data(), out_dir.to_str().unwrap(), &[&["--epochs", "1"], more].concat());
+        let run = program().env("ONECYCLE_CACHE", &cache).args(args).output().unwrap();
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        (std::fs::read(out_dir.join("model.safetensors")).unwrap(), text(&run.stderr))
+    };
+    let (plain, _) = run("plain", &["--cache", "off"]);
+    let (first, said) = run("first", &["--cache", "disk"]);
+    assert!(said.contains("24 decoded pictures are in") && said.contains("24 of them written now"), "{said}");
+    let (next, said) = run("next", &["--cache", "disk"]);
+    assert!(said.contains("24 decoded pictures are in") && !said.contains("written now"), "{said}");
+    assert!(plain == first && first == next, "the same bits with and without");
+    let (small, said) = run("small", &["--cache", "disk", "--cache-gb", "0.000001"]);
+    assert!(
+        small == plain && said.contains("24 decoded pictures"),
+        "what is there is used whatever the budget: {said}"
+    );
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    let wrong = onecycle(&train(place.data(), "x", &["--cache-gb", "0"]));
+    assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("--cache-gb"), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn several_seeds_make_a_table() {
     let place = Place::new(2, 10);
     let output = place.train(&["--epochs", "1", "--seed", "0,1"]);

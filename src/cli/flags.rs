@@ -170,6 +170,8 @@ pub enum CacheRule {
     Auto,
     /// Kept in memory, all of them
     Ram,
+    /// Kept in a file, which later runs read too (in ONECYCLE_CACHE, else the user's cache folder)
+    Disk,
     /// Kept on the GPU after --item-size, if they fit: from the second epoch on nothing is decoded. Where a picture is cropped
     /// to --item-size is then drawn once
     Gpu,
@@ -257,6 +259,9 @@ pub struct DataFlags {
     /// What becomes of decoded pictures between epochs [default: auto]
     #[arg(long, value_enum)]
     pub cache: Option<CacheRule>,
+    /// At most so many GB (10^9 bytes) for decoded pictures [default: a quarter of the free memory; no limit with ram; 50 on disk]
+    #[arg(long, value_name = "GB")]
+    pub cache_gb: Option<f64>,
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub skip_bad: Option<bool>,

@@ -90,6 +90,9 @@ pub struct DataSettings {
     pub workers: Option<usize>,
     /// What becomes of decoded pictures between epochs.
     pub cache: CacheRule,
+    /// What decoded pictures may take, in 10^9 bytes; none: as the rule says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_gb: Option<f64>,
     /// Whether unreadable pictures are left out.
     pub skip_bad: bool,
     /// Whether pictures are turned as EXIF says.
@@ -115,6 +118,7 @@ impl DataSettings {
             val_bs: flags.val_bs.unwrap_or(bs),
             workers: flags.workers,
             cache: flags.cache.unwrap_or_default(),
+            cache_gb: flags.cache_gb,
             skip_bad: flags.skip_bad.unwrap_or(false),
             exif: flags.exif.unwrap_or_default(),
             truncated: flags.truncated.unwrap_or_default(),
@@ -126,6 +130,7 @@ impl DataSettings {
     fn check(&self) -> Result<()> {
         check::label(self.label, self.label_re.as_deref())?;
         check::folders(self.train.as_deref(), self.valid.as_deref())?;
+        self.cache_gb.map_or(Ok(()), |gb| Check("--cache-gb").above(gb, 0.0, 1e6))?;
         Check("--valid-pct").between(self.valid_pct, 0.0, 1.0)?;
         Check("--item-size").within(self.item_size, 1, 4096)?;
         Check("--size").within(self.size, 1, 4096)?;
