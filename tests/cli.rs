@@ -174,11 +174,19 @@ fn a_gpu_that_is_not_there_fails_before_anything_is_written() {
 }
 
 #[test]
-fn the_cpu_computes_in_f32_and_says_so() {
-    let place = Place::new(2, 10);
-    let err = place.fails(&["--epochs", "1", "--device", "cpu", "--bf16"]);
-    assert!(err.starts_with("error: --bf16: the CPU computes in f32 only (leave it out, or train on a GPU"), "{err}");
-    assert!(!place.out.exists());
+fn the_cpu_imitates_half_precision_and_says_so() {
+    for flag in ["--bf16", "--fp16"] {
+        let place = Place::new(2, 12);
+        let run =
+            onecycle(&train(place.data(), place.out.to_str().unwrap(), &["--epochs", "1", "--device", "cpu", flag]));
+        let err = text(&run.stderr);
+        assert!(run.status.success() && err.contains("rounds to half precision"), "{err}");
+        let log = std::fs::read_to_string(place.out.join("log.txt")).unwrap();
+        assert!(log.contains(if flag == "--bf16" { "precision: bf16" } else { "precision: f16" }), "{log}");
+    }
+    let place = Place::new(2, 12);
+    let both = onecycle(&train(place.data(), place.out.to_str().unwrap(), &["--bf16", "--fp16"]));
+    assert_eq!(both.status.code(), Some(2));
 }
 
 #[test]

@@ -70,7 +70,11 @@ impl GradSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn add(&self, grad: Tensor) -> Result<()> {
+    /// Adds to the gradient so far.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] when it has another shape, dtype or device.
+    pub fn add(&self, grad: Tensor) -> Result<()> {
         add_to(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), grad)
     }
 }

@@ -309,10 +309,14 @@ pub struct TrainFlags {
     /// Weight decay [default: 0.01]
     #[arg(long, value_name = "WD", help_heading = "Model and schedule")]
     pub wd: Option<f64>,
-    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help_heading = "Model and schedule")]
     pub bf16: Option<bool>,
+    /// Compute in f16, with the loss scaled; otherwise as --bf16
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[arg(help_heading = "Model and schedule", conflicts_with = "bf16")]
+    pub fp16: Option<bool>,
 }
 
 /// Flags of `quickstart`.
@@ -327,7 +331,7 @@ pub struct QuickstartFlags {
     /// Times that training goes through all pictures [default: what the quickstart is made for]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long)]
     pub bf16: bool,
 }

@@ -134,18 +134,18 @@ pub fn device(named: flags::Device, context: &Context) -> Result<Device> {
     }
 }
 
-/// [`device()`], when it can train as wanted.
+/// [`device()`] for a training, which is told when half precision makes it slower.
 ///
 /// # Errors
-/// As [`device()`]; and [`ErrorKind::Device`] when bf16 is wanted of the CPU.
-pub fn training_device(named: flags::Device, bf16: bool, context: &Context) -> Result<Device> {
+/// As [`device()`].
+pub fn training_device(named: flags::Device, half: bool, context: &Context) -> Result<Device> {
     let device = device(named, context)?;
-    match (device, bf16) {
-        (Device::Cpu, true) => Err(Error::new(ErrorKind::Device, "the CPU computes in f32 only")
-            .on("--bf16")
-            .remedy("leave it out, or train on a GPU: --device cuda says why there is none")),
-        _ => Ok(device),
+    if half && device == Device::Cpu {
+        context
+            .console
+            .note("the CPU computes in f32 and rounds to half precision: slower than f32, for trying it out");
     }
+    Ok(device)
 }
 
 /// Trains once and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
@@ -170,6 +170,8 @@ pub fn train_once(
     let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
     if settings.bf16 {
         learn = learn.to_bf16()?;
+    } else if settings.fp16 {
+        learn = learn.to_fp16()?;
     }
     let on_gpu = settings.data.cache == CacheRule::Gpu;
     if on_gpu && device == Device::Cpu {

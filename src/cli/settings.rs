@@ -187,8 +187,10 @@ pub struct TrainSettings {
     pub lr_slice: Option<LrSlice>,
     /// Weight decay.
     pub wd: f64,
-    /// Whether to compute in bf16; whether the device can is seen when the command runs.
+    /// Whether to compute in bf16.
     pub bf16: bool,
+    /// Whether to compute in f16; not both.
+    pub fp16: bool,
     /// Seeds, device, threads.
     #[serde(flatten)]
     pub common: Common,
@@ -219,9 +221,14 @@ impl TrainSettings {
             lr_slice: flags.lr_slice.as_deref().map(check::lr_slice).transpose()?,
             wd: flags.wd.unwrap_or(0.01),
             bf16: flags.bf16.unwrap_or(false),
+            fp16: flags.fp16.unwrap_or(false),
             common: Common::resolve(common)?,
         };
         check::architecture(&settings.arch)?;
+        if settings.bf16 && settings.fp16 {
+            let error = Error::new(ErrorKind::Argument, "a network computes in bf16 or in f16").on("--bf16 and --fp16");
+            return Err(error.remedy("leave one of them out"));
+        }
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;
         Check("--wd").within(settings.wd, 0.0, 10.0)?;

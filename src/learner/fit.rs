@@ -36,6 +36,8 @@ pub(super) struct Progress {
     pub loss: Option<Tensor>,
     /// What the walk back begins with: 1 unless a callback scales the loss.
     pub loss_scale: f64,
+    /// The scale of each step, in f16.
+    pub scales: Vec<f64>,
     /// Losses that are on their way from the device, each with its batch.
     pub coming: VecDeque<(usize, Pending)>,
     /// Training losses that have arrived and are not in the recorder yet.

@@ -15,6 +15,7 @@
 //! | question | file |
 //! |---|---|
 //! | what happens in a fit, in which order | `fit.rs`, the loop on one screen |
+//! | how it computes in half precision | `mixed_precision.rs` |
 //! | which learning rate when | `policies.rs`, `scheduler.rs` |
 //! | which learning rate at all | `lr_find.rs`, `suggest.rs` |
 //! | how batches get to the device | `feed.rs` |
@@ -33,6 +34,7 @@ mod interpret;
 pub mod loss;
 mod lr_find;
 pub mod metrics;
+mod mixed_precision;
 mod policies;
 mod predict;
 #[cfg(feature = "cli")]
@@ -55,6 +57,7 @@ pub use metrics::{
     Average, Metric, accuracy, accuracy_multi, accuracy_multi_at, argmax, error_rate, f1_score, f1_score_multi, mae,
     mse, precision, precision_multi, recall, recall_multi, rmse, top_k_accuracy,
 };
+pub use mixed_precision::{GradScaler, MixedPrecision};
 pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
@@ -171,16 +174,6 @@ impl Learner {
         self.opt.clear_state();
         self.device = device;
         self.kept = None;
-        Ok(self)
-    }
-
-    /// Computes in bf16: activations and gradients in half the memory, with f32's range. Parameters, statistics and sums stay f32.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the device computes in f32 only, as the processor does.
-    pub fn to_bf16(mut self) -> Result<Learner> {
-        self.device.computes_in("to_bf16", DType::BF16)?;
-        self.dtype = DType::BF16;
         Ok(self)
     }
 

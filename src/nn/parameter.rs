@@ -129,6 +129,14 @@ impl Parameter {
         self.slot.take()
     }
 
+    /// Gives back a gradient that was taken.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there is another one by now, which doesn't fit.
+    pub fn set_grad(&self, gradient: Tensor) -> Result<()> {
+        self.slot.add(gradient)
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> usize {
         self.read().master.numel()

@@ -23,7 +23,9 @@ pub mod max_pool;
 pub mod optimizer_step;
 pub mod pointwise_loss;
 pub mod relu;
+mod rounded;
 pub mod rows;
+pub mod unscale;
 
 pub use add::add;
 pub use augment::augment;
@@ -40,6 +42,7 @@ pub use optimizer_step::optimizer_step;
 pub use pointwise_loss::pointwise_loss;
 pub use relu::relu;
 pub use rows::{put_rows, take_rows};
+pub use unscale::unscale;
 
 /// The structs that go to kernels by value, for a test that compares them with the kernels' own.
 #[doc(hidden)]
@@ -59,5 +62,6 @@ pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
         optimizer_step::cuda::Piece::layout(),
         optimizer_step::cuda::Update::layout(),
         pointwise_loss::cuda::PointwiseLoss::layout(),
+        unscale::cuda::Scaled::layout(),
     ]
 }

@@ -3,7 +3,7 @@
 use crate::nn::parameter::Value;
 use crate::nn::{Param, Role};
 use crate::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Tensor};
 use std::ops::Range;
 
 /// The hyper-parameters of a group.
@@ -304,6 +304,18 @@ impl Optimizer {
             items.push(Item { p: master, half: half.as_mut(), grad, state, step: *step, name });
         }
         optimizer_steps(&mut items)
+    }
+
+    /// Lets `f` see and change the gradients of all parameters that have one, in the groups' order.
+    ///
+    /// # Errors
+    /// Whatever `f` fails with; the gradients are forgotten then.
+    pub fn with_gradients<R>(&self, f: impl FnOnce(&mut [Tensor]) -> Result<R>) -> Result<R> {
+        let taken = self.groups.iter().flat_map(|g| &g.entries).filter_map(|e| Some((&e.param, e.param.take_grad()?)));
+        let (params, mut gradients): (Vec<&Param>, Vec<Tensor>) = taken.unzip();
+        let result = f(&mut gradients)?;
+        params.into_iter().zip(gradients).try_for_each(|(param, gradient)| param.set_grad(gradient))?;
+        Ok(result)
     }
 
     /// Forgets all gradients.

@@ -86,6 +86,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         lr_slice: None,
         wd: 0.01,
         bf16: settings.bf16,
+        fp16: false,
         common: settings.common.clone(),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path)
     macro_rules! fill {
         ($into:expr, $from:expr; $($field:ident)*) => { $($into.$field = $into.$field.take().or($from.$field);)* };
     }
-    fill!(flags, file.train; dir out arch epochs wd bf16);
+    fill!(flags, file.train; dir out arch epochs wd bf16 fp16);
     if flags.data.label_re.is_some() {
         data.label = None;
     }
@@ -82,7 +82,7 @@ mod tests {
         // A key of `keys` that `File` does not know would be accepted and ignored.
         let text = "dir='d'\nout='o'\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
                     min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\ncache='ram'\ncache-gb=1.5\nskip-bad=true\nexif='apply'\ntruncated='warn'\narch='a'\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
-                    bf16=true\nseed=[7]\ndevice='cuda:1'\nthreads=8\n";
+                    bf16=true\nfp16=false\nseed=[7]\ndevice='cuda:1'\nthreads=8\n";
         let table: toml::Table = toml::from_str(text).unwrap();
         let mut known = keys();
         known.sort();
