@@ -2,12 +2,9 @@
 
 mod common;
 
-use onecycle::data::*;
 use onecycle::learner::*;
-use onecycle::nn::{Arch, Module};
+use onecycle::nn::Module;
 use onecycle::prelude::*;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[test]
 fn grad_scaler_parity() {
@@ -35,39 +32,8 @@ fn grad_scaler_parity() {
     }
 }
 
-/// Bright or dark, with noise.
-struct Drawn;
-
-impl OpenPicture for Drawn {
-    fn name(&self) -> &str {
-        "Drawn"
-    }
-    fn open(&self, path: &Path) -> Result<Picture> {
-        let hash = path.to_string_lossy().bytes().fold(7usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let base = if path.parent() == Some(Path::new("dark")) { 0 } else { 150 };
-        Ok(Picture {
-            width: 16,
-            height: 16,
-            rgb: (0..16 * 16 * 3).map(|i: usize| (base + (i.wrapping_mul(hash) >> 3) % 100) as u8).collect(),
-        })
-    }
-}
-
-impl InputBlock for Drawn {
-    fn opener(self) -> Arc<dyn OpenPicture> {
-        Arc::new(self)
-    }
-}
-
 fn learner(device: Device) -> Learner {
-    let tiny = || Arch { name: "tiny".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] };
-    let items: Vec<PathBuf> = (0..36).map(|i| format!("{}/{i}.png", ["dark", "light"][i % 2]).into()).collect();
-    let block = DataBlock::new((Drawn, CategoryBlock)).get_y(parent_label).splitter(IndexSplitter::new([0, 1, 2, 3]));
-    let dls =
-        block.batch_tfms(aug_transforms().size(16).normalize(IMAGENET_STATS)).bs(8).dataloaders(Files(items)).unwrap();
-    let mut learn = vision_learner_on(&dls, tiny, device).unwrap().metrics(error_rate);
-    learn.remove_cb("ProgressCallback");
-    learn
+    common::drawn::learner(4, 8, device)
 }
 
 fn weights(learn: &Learner) -> Vec<Vec<f64>> {
