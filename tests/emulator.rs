@@ -17,6 +17,7 @@ use onecycle::ops::augment::{self, Augment, Erase, Interpolation, Light, Padding
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::mix::Patch;
 use onecycle::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
 use onecycle::ops::pointwise_loss::Pointwise;
 use onecycle::rng::{Purpose, Rng};
@@ -346,6 +347,13 @@ const CASES: &[(&str, Body)] = &[
         let found = ops::gradient_norm(&grads.iter().collect::<Vec<_>>())?;
         r.keep("norm", &found.norm);
         r.keep("not_finite", &found.not_finite);
+        for most in [1e6, 0.5] {
+            let mut clipped = grads.clone();
+            let norm = ops::clip_gradients(&mut clipped, most)?.norm;
+            r.keep("norm before", &norm);
+            clipped.iter().for_each(|d| r.keep("clipped", d));
+            grads.iter().for_each(|d| r.keep("as it was", d));
+        }
         let bad = Tensor::from_slice(&[1.0, f64::NAN, f64::INFINITY], [3], Device::Cpu)?.cast(kind)?.to(r.device)?;
         grads.push(bad);
         let found = ops::gradient_norm(&grads.iter().collect::<Vec<_>>())?;
@@ -358,6 +366,22 @@ const CASES: &[(&str, Body)] = &[
         ops::unscale(&mut gradients, 0.125)?;
         gradients.iter().for_each(|d| r.keep("d", d));
         ops::unscale(&mut [], 2.0)
+    }),
+    ("mix", |r| {
+        let partners = [2, 0, 1, 1];
+        for shape in [vec![4, 9, 7, 3], vec![4, 5], vec![4, 1, 1, 1], vec![4, 16, 33, 2]] {
+            let x = r.tensor(shape, r.dtype);
+            r.keep("mixed", &ops::mix_up(&x, &partners, &[0.75, 1.0, 0.0, 0.3])?);
+            if x.shape().len() == 4 {
+                let (h, w) = (x.shape()[1], x.shape()[2]);
+                let whole = Patch { top: 0, bottom: h, left: 0, right: w };
+                let some = Patch { top: h / 3, bottom: h - h / 4, left: w / 2, right: w };
+                for patch in [whole, some, Patch { right: 0, ..whole }] {
+                    r.keep("cut", &ops::cut_mix(&x, &partners, patch)?);
+                }
+            }
+        }
+        Ok(())
     }),
     ("rows", |r| {
         for shape in [vec![7, 3, 5], vec![5, 16], vec![3, 1], vec![4, 9, 16]] {
@@ -588,6 +612,7 @@ cases!(
     augment,
     optimizer,
     gradient_norm,
+    mix,
     rows,
     unscale,
     tensor,

@@ -70,11 +70,12 @@ impl GradSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Adds to the gradient so far.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`] when it has another shape, dtype or device.
-    pub fn add(&self, grad: Tensor) -> Result<()> {
+    /// Replaces the gradient so far.
+    pub(crate) fn set(&self, grad: Tensor) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+    }
+
+    fn add(&self, grad: Tensor) -> Result<()> {
         add_to(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), grad)
     }
 }

@@ -12,8 +12,8 @@
 //! On the processor the same is computed in f32 with results rounded to half precision ([`ops`](crate::ops)): slower than f32, for trying
 //! and comparing.
 
-use super::callback::{Callback, Level, Signal, Stop};
-use super::{Learner, Slot, Stay};
+use super::Learner;
+use super::callback::{BEFORE_FIT, BEFORE_STEP, Callback, Event, Level, Signal, Stop};
 use crate::ops::{gradient_norm, unscale};
 use crate::{DType, Result};
 
@@ -90,6 +90,10 @@ impl Callback for MixedPrecision {
         10
     }
 
+    fn events(&self) -> Option<&'static [Event]> {
+        Some(&[BEFORE_FIT, Event::BeforeBackward, BEFORE_STEP])
+    }
+
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
         self.scaler = self.settings.clone();
         learn.at.scales.clear();
@@ -138,8 +142,7 @@ impl Learner {
     /// As [`Learner::to_fp16`].
     pub fn to_fp16_with(mut self, settings: GradScaler) -> Result<Learner> {
         self = self.computing_in(DType::F16)?;
-        self.cbs.push(Slot { cb: Box::new(MixedPrecision::new(settings)), stay: Stay::Always });
-        self.sort_cbs();
+        self.add_cb(MixedPrecision::new(settings));
         Ok(self)
     }
 

@@ -129,12 +129,9 @@ impl Parameter {
         self.slot.take()
     }
 
-    /// Gives back a gradient that was taken.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there is another one by now, which doesn't fit.
-    pub fn set_grad(&self, gradient: Tensor) -> Result<()> {
-        self.slot.add(gradient)
+    /// Replaces the gradient gathered so far.
+    pub(crate) fn set_grad(&self, grad: Tensor) {
+        self.slot.set(grad);
     }
 
     /// Number of elements.

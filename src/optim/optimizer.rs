@@ -2,8 +2,9 @@
 
 use crate::nn::parameter::Value;
 use crate::nn::{Param, Role};
+use crate::ops::gradient_norm::GradientNorm;
 use crate::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
-use crate::{Error, ErrorKind, Result, Tensor};
+use crate::{Error, ErrorKind, Result, Tensor, ops};
 use std::ops::Range;
 
 /// The hyper-parameters of a group.
@@ -314,8 +315,30 @@ impl Optimizer {
         let taken = self.groups.iter().flat_map(|g| &g.entries).filter_map(|e| Some((&e.param, e.param.take_grad()?)));
         let (params, mut gradients): (Vec<&Param>, Vec<Tensor>) = taken.unzip();
         let result = f(&mut gradients)?;
-        params.into_iter().zip(gradients).try_for_each(|(param, gradient)| param.set_grad(gradient))?;
+        params.into_iter().zip(gradients).for_each(|(param, gradient)| param.set_grad(gradient));
         Ok(result)
+    }
+
+    /// Whether norms train in frozen groups; see [`Optimizer::new`].
+    pub fn train_bn(&mut self, on: bool) {
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            for entry in group.entries.iter_mut().filter(|entry| entry.param.role() == Role::Norm) {
+                entry.always_trains = on;
+                entry.param.set_trainable(on || g >= self.frozen_idx);
+            }
+        }
+    }
+
+    /// Scales all gradients by one factor so that their norm, taken as one long vector, is at most `max_norm`. Returns the norm they had, if
+    /// there are any; on a GPU nobody waits for it.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn clip_gradients(&mut self, max_norm: f64) -> Result<Option<GradientNorm>> {
+        self.with_gradients(|gradients| match gradients.is_empty() {
+            true => Ok(None),
+            false => ops::clip_gradients(gradients, max_norm).map(Some),
+        })
     }
 
     /// Forgets all gradients.
@@ -337,6 +360,12 @@ impl Optimizer {
             group.hyper = hyper;
             group.entries.iter_mut().zip(states).for_each(|(entry, state)| entry.state = state);
         }
+    }
+
+    /// Replaces what it remembers of its parameters, in the order of [`Group::states`].
+    pub(crate) fn set_states(&mut self, states: Vec<State>) {
+        let entries = self.groups.iter_mut().flat_map(|group| &mut group.entries);
+        entries.zip(states).for_each(|(entry, state)| entry.state = state);
     }
 
     /// As it was when it was made: default hyper-parameters, no averages. What is frozen stays frozen. fastai: `reset_opt=True`.
