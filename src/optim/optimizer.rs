@@ -229,6 +229,30 @@ impl Optimizer {
         self
     }
 
+    /// Becomes another optimizer, as it was when it was made. What is frozen stays frozen.
+    pub fn set_kind(&mut self, kind: OptimizerKind) {
+        self.kind = kind;
+        self.reset();
+    }
+
+    /// Whether norms and biases decay too; see [`Optimizer::new`].
+    pub fn wd_bn_bias(&mut self, on: bool) {
+        for entry in self.groups.iter_mut().flat_map(|g| &mut g.entries) {
+            entry.decays = on || entry.param.role() == Role::Weight;
+        }
+    }
+
+    /// Whether norms train in frozen groups too; see [`Optimizer::new`]. Freezes anew what is frozen, which forgets all state.
+    ///
+    /// # Errors
+    /// As [`Optimizer::freeze_to`].
+    pub fn train_bn(&mut self, on: bool) -> Result<()> {
+        for entry in self.groups.iter_mut().flat_map(|g| &mut g.entries) {
+            entry.always_trains = on && entry.param.role() == Role::Norm;
+        }
+        self.freeze_to(self.frozen_idx as isize)
+    }
+
     /// Which optimizer it is.
     pub fn kind(&self) -> OptimizerKind {
         self.kind
