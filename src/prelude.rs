@@ -11,7 +11,7 @@ pub use crate::learner::{
     Callback, Interpretation, Learner, Level, Predictor, Signal, Stop, accuracy, error_rate, load_learner,
     vision_learner,
 };
-pub use crate::nn::{resnet18, resnet34, resnet50, resnet101, resnet152};
+pub use crate::nn::{Weights, resnet18, resnet34, resnet50, resnet101, resnet152};
 pub use crate::ops::augment::IMAGENET_STATS;
 pub use crate::optim::slice;
 pub use crate::vision::{

@@ -179,6 +179,16 @@ pub enum CacheRule {
     Off,
 }
 
+/// torchvision's sets of weights.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightSet {
+    /// The first ones, which the article used
+    V1,
+    /// Those of 2021, trained longer, for ResNet-50, 101 and 152
+    V2,
+}
+
 /// Whether pictures are turned as their EXIF orientation says.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -297,6 +307,20 @@ pub struct TrainFlags {
     /// Architecture: resnet18, resnet34, resnet50, resnet101, resnet152 [default: resnet34]
     #[arg(long, value_name = "NAME", help_heading = "Model and schedule")]
     pub arch: Option<String>,
+    /// Begin with weights trained on ImageNet: auto (found or fetched), a .pth or safetensors file, a URL, or hf-hub:OWNER/NAME.
+    /// --epochs then is fine_tune's: first the head alone, then everything. Without it the weights are fresh
+    #[arg(long, value_name = "FILE|URL|auto", help_heading = "Model and schedule")]
+    pub pretrained: Option<String>,
+    /// Which of torchvision's weights: v1, the article's, or v2, for 50 layers and more; implies --pretrained auto
+    #[arg(long, value_enum, help_heading = "Model and schedule")]
+    pub weights: Option<WeightSet>,
+    /// Begin with fresh weights, whatever the file of --config says
+    #[arg(long, conflicts_with_all = ["pretrained", "weights", "freeze_epochs"], help_heading = "Model and schedule")]
+    #[serde(skip)]
+    pub no_pretrained: bool,
+    /// With pretrained weights: times that only the head trains, before --epochs [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Model and schedule")]
+    pub freeze_epochs: Option<usize>,
     /// Times that training goes through all pictures [default: 5]
     #[arg(long, value_name = "N", help_heading = "Model and schedule")]
     pub epochs: Option<usize>,

@@ -1,6 +1,6 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
-use super::Context;
+use super::{Context, transfer::Transfer};
 use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
 use super::settings::{DataSettings, TrainSettings};
 use crate::data::{
@@ -9,16 +9,17 @@ use crate::data::{
 };
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::{
-    Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity, error_rate,
+    FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity, error_rate,
     vision_learner_on,
 };
-use crate::nn::Arch;
+use crate::nn::{Arch, Pretrained};
 use crate::ops::augment::IMAGENET_STATS;
 use crate::optim::LrMax;
 use crate::plot::report::{ClassRow, Report};
 use crate::plot::{self, Captioned};
 use crate::vision::{DecodeOptions, ImageBlock, Resize, ShowBatch, aug_transforms};
 use crate::{Device, Error, ErrorKind, Result, device};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// The same pictures validate whatever the seed, so that the runs of several seeds can be compared.
@@ -167,7 +168,12 @@ pub fn train_once(
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
     let arch = Arch::by_name(&settings.arch)?;
+    let pretrained = pretrained(settings, &arch, context)?;
     let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
+    if let Some(pretrained) = &pretrained {
+        context.console.note(&format!("weights from {pretrained}"));
+        learn = learn.with_pretrained(pretrained, true)?;
+    }
     if settings.bf16 {
         learn = learn.to_bf16()?;
     } else if settings.fp16 {
@@ -187,7 +193,13 @@ pub fn train_once(
         Some(slice) => LrMax::Between(slice.low, slice.high),
         None => LrMax::All(settings.lr),
     };
-    let trained = learn.fit_one_cycle(settings.epochs, lr_max);
+    let trained = match settings.freeze_epochs {
+        Some(freeze_epochs) => {
+            let recipe = FineTune { base_lr: settings.lr, freeze_epochs, ..FineTune::default() };
+            learn.fine_tune_with(settings.epochs, &recipe, FitOptions::default())
+        }
+        None => learn.fit_one_cycle(settings.epochs, lr_max),
+    };
     if let Some(why) = learn.cache_refused() {
         context.console.note(&why);
     }
@@ -201,6 +213,19 @@ pub fn train_once(
     saved?;
     let last = |name: &str| learn.recorder().last(name);
     Ok([last("train_loss"), last("valid_loss"), last("error_rate")])
+}
+
+/// The weights to begin with, fetched where they have to be; none: fresh ones.
+fn pretrained(settings: &TrainSettings, arch: &Arch, context: &Context) -> Result<Option<Pretrained>> {
+    let Some(weights) = settings.body_weights() else { return Ok(None) };
+    let console = &context.console;
+    let mut transfer = Transfer::new(console.verbosity() == super::output::Verbosity::Quiet);
+    let loaded = weights.load_watched(arch, &mut |step| {
+        transfer.show(step, console);
+        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    transfer.finish();
+    loaded.map(Some)
 }
 
 /// Writes everything that a run leaves behind. An unfinished run is not measured again: its report has what the epochs had.
@@ -243,7 +268,8 @@ fn save(
         if let Some(loss) = last.get("valid_loss") {
             report = report.headline("validation loss", format!("{loss:.3}"), "cross entropy");
         }
-        report = report.headline("epochs", recorder.rows().len().to_string(), "one cycle").headline(
+        let policy = if settings.pretrained.is_some() { "after those of the head" } else { "one cycle" };
+        report = report.headline("epochs", recorder.rows().len().to_string(), policy).headline(
             "time",
             crate::learner::format_time(seconds),
             "training and validation",
@@ -307,6 +333,7 @@ fn environment(learn: &Learner, seed: u64) -> Vec<(String, String)> {
     let mut all = vec![
         pair("onecycle", env!("CARGO_PKG_VERSION").into()),
         pair("device", device_name(learn.device())),
+        pair("weights", learn.pretrained_from().map_or("fresh".into(), String::from)),
         pair("precision", learn.dtype().to_string()),
     ];
     if let Device::Cuda(gpu) = learn.device() {

@@ -21,6 +21,7 @@ mod file;
 
 use super::flags::*;
 use crate::data::Remote;
+use crate::nn::Weights;
 use crate::{Error, ErrorKind, Result};
 use check::Check;
 use serde::Serialize;
@@ -178,6 +179,15 @@ pub struct TrainSettings {
     pub data: DataSettings,
     /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
     pub arch: String,
+    /// Where the body's weights come from, as [`Weights`](crate::nn::Weights) reads it; none: fresh ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
+    /// Which of torchvision's, when `pretrained` is `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightSet>,
+    /// Epochs for the head alone; there exactly when `pretrained` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze_epochs: Option<usize>,
     /// At least 1.
     pub epochs: usize,
     /// Highest learning rate of all layers, unless there is a slice.
@@ -210,7 +220,12 @@ impl TrainSettings {
             let error = Error::new(ErrorKind::Argument, "the folder with the pictures is missing");
             return Err(error.remedy("onecycle train DIR, or `dir = \"..\"` in the file of --config"));
         };
+        let pretrained = flags.pretrained.or_else(|| flags.weights.map(|_| "auto".into()));
+        check::pretrained(pretrained.as_deref(), flags.weights, flags.freeze_epochs, flags.lr_slice.as_deref())?;
         let settings = TrainSettings {
+            freeze_epochs: pretrained.as_ref().map(|_| flags.freeze_epochs.unwrap_or(1)),
+            pretrained,
+            weights: flags.weights,
             out: flags.out.unwrap_or_else(|| default_out(&dir)),
             dir,
             overwrite: flags.overwrite,
@@ -230,9 +245,19 @@ impl TrainSettings {
             return Err(error.remedy("leave one of them out"));
         }
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
+        settings.freeze_epochs.map_or(Ok(()), |n| Check("--freeze-epochs").within(n, 0, 100_000))?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;
         Check("--wd").within(settings.wd, 0.0, 10.0)?;
         Ok(settings)
+    }
+
+    /// The weights that the body begins with; none: fresh ones.
+    pub fn body_weights(&self) -> Option<Weights> {
+        Some(match (self.pretrained.as_deref()?, self.weights) {
+            ("auto" | "default", Some(WeightSet::V1)) => Weights::V1,
+            ("auto" | "default", Some(WeightSet::V2)) => Weights::V2,
+            (from, _) => Weights::from(from),
+        })
     }
 
     /// The settings as the file that `--config` reads.

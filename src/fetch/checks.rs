@@ -86,6 +86,20 @@ impl Checks {
     }
 }
 
+/// A file's SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    File::open(path).and_then(digest::<Sha256>).map_err(|e| Error::io("read", path, e))
+}
+
+/// The SHA-256 of bytes in hexadecimal digits.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn compare(path: &Path, what: &str, expected: &str, found: &str) -> Result<()> {
     let same = found.get(..expected.len()).is_some_and(|head| head.eq_ignore_ascii_case(expected));
     same.then_some(()).ok_or_else(|| {
@@ -110,7 +124,7 @@ fn digest<D: Digest>(mut from: impl Read) -> std::io::Result<String> {
             Err(e) => return Err(e),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 #[cfg(test)]

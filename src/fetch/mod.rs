@@ -49,6 +49,7 @@ mod request;
 mod unpack;
 
 pub use checks::Checks;
+pub(crate) use checks::{sha256, sha256_of};
 pub use download::{Download, Patience};
 pub use environment::{HOME, OFFLINE, home, is_offline};
 pub(crate) use names::of_url;

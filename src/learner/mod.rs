@@ -25,7 +25,7 @@
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
 //! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
-//! | where the model comes from | `vision_learner.rs` |
+//! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
 mod batch;
 pub mod callback;
@@ -40,6 +40,7 @@ pub mod metrics;
 mod mixed_precision;
 mod policies;
 mod predict;
+mod pretrained;
 #[cfg(feature = "cli")]
 mod progress;
 mod recorder;
@@ -96,6 +97,8 @@ pub struct Learner {
     metrics: Vec<Metric>,
     cbs: Vec<Slot>,
     recorder: Recorder,
+    /// Where the body's first weights came from; none: they were fresh.
+    weights: Option<String>,
     wd: Option<f64>,
     seed: u64,
     device: Device,
@@ -145,6 +148,7 @@ impl Learner {
             metrics: Vec::new(),
             cbs: vec![Slot::new(Box::new(TerminateOnNaN), Stay::Always)],
             recorder: Recorder::default(),
+            weights: None,
             wd: None,
             device: Device::Cpu,
             dtype: DType::F32,
@@ -178,7 +182,7 @@ impl Learner {
 
     /// Uses another optimizer than Adam.
     pub fn opt_func(mut self, kind: OptimizerKind) -> Learner {
-        self.opt = optimizer(&self.model, kind);
+        self.opt.set_kind(kind);
         self
     }
 

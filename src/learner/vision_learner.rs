@@ -6,13 +6,15 @@ use crate::nn::{Arch, HeadOptions, Module, Sequential, create_head, init_head};
 use crate::{Device, Error, ErrorKind, Result};
 
 /// fastai's `vision_learner` (once `cnn_learner`): the architecture's body, a fresh head for the data's classes, the loss that fits the
-/// data's targets, and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`. They are on the
-/// [best device](Device::best); [`vision_learner_on`] takes another one.
+/// data's targets, and Adam. The weights are fresh, from the data's seed, and all of them train, as with `pretrained=False`;
+/// [`Learner::pretrained`] loads ImageNet's, which may have to be fetched. They are on the [best device](Device::best);
+/// [`vision_learner_on`] takes another one.
 ///
 /// ```no_run
 /// # use onecycle::prelude::*;
 /// # fn demo(dls: DataLoaders) -> onecycle::Result<()> {
-/// let learn = vision_learner(&dls, resnet34)?.metrics(error_rate);
+/// let fresh = vision_learner(&dls, resnet34)?.metrics(error_rate);
+/// let learn = vision_learner(&dls, resnet34)?.pretrained(Weights::Default)?.metrics(error_rate);
 /// # Ok(()) }
 /// ```
 ///

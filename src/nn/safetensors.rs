@@ -116,7 +116,13 @@ pub fn parse(bytes: &[u8]) -> Result<Contents> {
             "F32" => tensor::<f32, 4>(raw, &entry.shape, f32::from_le_bytes),
             "F64" => tensor::<f64, 8>(raw, &entry.shape, f64::from_le_bytes),
             "I64" => tensor::<i64, 8>(raw, &entry.shape, i64::from_le_bytes),
+            "F16" => tensor::<half::f16, 2>(raw, &entry.shape, half::f16::from_le_bytes),
+            "BF16" => tensor::<half::bf16, 2>(raw, &entry.shape, half::bf16::from_le_bytes),
+            "I32" => tensor::<i64, 4>(raw, &entry.shape, |b| i32::from_le_bytes(b).into()),
+            "I16" => tensor::<i64, 2>(raw, &entry.shape, |b| i16::from_le_bytes(b).into()),
+            "I8" => tensor::<i64, 1>(raw, &entry.shape, |b| i8::from_le_bytes(b).into()),
             "U8" => tensor::<u8, 1>(raw, &entry.shape, u8::from_le_bytes),
+            "BOOL" => tensor::<u8, 1>(raw, &entry.shape, |[b]| u8::from(b != 0)),
             other => {
                 Err(Error::new(ErrorKind::Format, format!("holds {other} numbers, which this build doesn't read"))
                     .remedy("save the file again with 32-bit floats"))

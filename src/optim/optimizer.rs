@@ -230,6 +230,19 @@ impl Optimizer {
         self
     }
 
+    /// Becomes another optimizer, as it was when it was made. What is frozen stays frozen.
+    pub fn set_kind(&mut self, kind: OptimizerKind) {
+        self.kind = kind;
+        self.reset();
+    }
+
+    /// Whether norms and biases decay too; see [`Optimizer::new`].
+    pub fn wd_bn_bias(&mut self, on: bool) {
+        for entry in self.groups.iter_mut().flat_map(|g| &mut g.entries) {
+            entry.decays = on || entry.param.role() == Role::Weight;
+        }
+    }
+
     /// Which optimizer it is.
     pub fn kind(&self) -> OptimizerKind {
         self.kind

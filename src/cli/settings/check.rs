@@ -1,7 +1,7 @@
 //! Checks in a user's words: which flag, what is wrong with its value, what would be right.
 
 use super::LrSlice;
-use crate::cli::flags::LabelRule;
+use crate::cli::flags::{LabelRule, WeightSet};
 use crate::data::{Remote, URLs};
 use crate::{Error, ErrorKind, Result};
 use std::fmt::Display;
@@ -118,6 +118,27 @@ pub(super) fn folders(train: Option<&str>, valid: Option<&str>) -> Result<()> {
         (None, Some(_)) => {
             Err(wrong("--valid", "a validation folder alone says nothing about training").remedy("add --train NAME"))
         }
+        _ => Ok(()),
+    }
+}
+
+/// What goes with pretrained weights, and what doesn't.
+pub(super) fn pretrained(
+    from: Option<&str>,
+    weights: Option<WeightSet>,
+    freeze_epochs: Option<usize>,
+    lr_slice: Option<&str>,
+) -> Result<()> {
+    match from {
+        None if freeze_epochs.is_some() => Err(wrong("--freeze-epochs", "fresh weights are not frozen")
+            .remedy("add --pretrained auto, or leave it out")),
+        Some("") => Err(wrong("--pretrained", "it is empty").remedy("it takes auto, a file, a URL or hf-hub:OWNER/NAME")),
+        Some(from) if weights.is_some() && !matches!(from, "auto" | "default") => {
+            Err(wrong("--weights", format!("it chooses between torchvision's weights, and `{from}` is none of them"))
+                .remedy("leave one of the two out"))
+        }
+        Some(_) if lr_slice.is_some() => Err(wrong("--lr-slice", "with pretrained weights the layers' rates follow --lr")
+            .remedy("use --lr: the first layers get a hundredth of the last ones' rate")),
         _ => Ok(()),
     }
 }

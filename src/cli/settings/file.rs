@@ -18,7 +18,7 @@ struct File {
 /// Fills what the command line left open from the file.
 pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path) -> Result<(TrainFlags, CommonFlags)> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the settings", path, e))?;
-    let file = parse(&text).map_err(|e| e.on(path.display()))?;
+    let mut file = parse(&text).map_err(|e| e.on(path.display()))?;
     // The two ways to give a rate exclude each other: one on the command line takes both out of the file.
     if flags.lr.is_none() && flags.lr_slice.is_none() {
         (flags.lr, flags.lr_slice) = (file.train.lr, file.train.lr_slice);
@@ -33,10 +33,18 @@ pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path)
     if flags.data.label == Some(LabelRule::Parent) {
         data.label_re = None;
     }
+    // Fresh weights, or others, on the command line take out all that the file says of weights.
+    let mut model = (file.train.pretrained, file.train.weights, file.train.freeze_epochs);
+    if flags.no_pretrained {
+        model = (None, None, None);
+    } else if flags.pretrained.is_some() || flags.weights.is_some() {
+        (model.0, model.1) = (None, None);
+    }
+    (file.train.pretrained, file.train.weights, file.train.freeze_epochs) = model;
     macro_rules! fill {
         ($into:expr, $from:expr; $($field:ident)*) => { $($into.$field = $into.$field.take().or($from.$field);)* };
     }
-    fill!(flags, file.train; dir out arch epochs wd bf16 fp16);
+    fill!(flags, file.train; dir out arch pretrained weights freeze_epochs epochs wd bf16 fp16);
     if flags.data.label_re.is_some() {
         data.label = None;
     }
@@ -70,7 +78,7 @@ fn parse(text: &str) -> Result<File> {
 fn keys() -> Vec<String> {
     let command = CommonFlags::augment_args(TrainFlags::augment_args(clap::Command::new("train")));
     let names = command.get_arguments().map(|a| a.get_long().map_or_else(|| a.get_id().to_string(), String::from));
-    names.filter(|name| !["config", "overwrite"].contains(&name.as_str())).collect()
+    names.filter(|name| !["config", "overwrite", "no-pretrained"].contains(&name.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -81,7 +89,7 @@ mod tests {
     fn every_key_is_read() {
         // A key of `keys` that `File` does not know would be accepted and ignored.
         let text = "dir='d'\nout='o'\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
-                    min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\ncache='ram'\ncache-gb=1.5\nskip-bad=true\nexif='apply'\ntruncated='warn'\narch='a'\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
+                    min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\ncache='ram'\ncache-gb=1.5\nskip-bad=true\nexif='apply'\ntruncated='warn'\narch='a'\npretrained='auto'\nweights='v2'\nfreeze-epochs=1\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
                     bf16=true\nfp16=false\nseed=[7]\ndevice='cuda:1'\nthreads=8\n";
         let table: toml::Table = toml::from_str(text).unwrap();
         let mut known = keys();
