@@ -35,7 +35,9 @@ fn read(name: &str) -> Option<Checkpoint> {
 #[test]
 fn checkpoints_are_read_to_the_bit() {
     let Some(expected) = common::safetensors("training/ckpt_expected.safetensors") else { return };
-    for (name, parameter) in [("ckpt_zip", false), ("ckpt_legacy", false), ("ckpt_zip_param", true), ("ckpt_legacy_param", true)] {
+    for (name, parameter) in
+        [("ckpt_zip", false), ("ckpt_legacy", false), ("ckpt_zip_param", true), ("ckpt_legacy_param", true)]
+    {
         let Some(checkpoint) = read(&format!("training/{name}.pth")) else { return };
         let found: HashMap<&str, &Tensor> = checkpoint.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let wanted = expected.iter().filter(|(name, _)| parameter || *name != "param");

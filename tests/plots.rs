@@ -106,7 +106,7 @@ fn lr_find() -> Figure {
     let lrs: Vec<f64> = (0..100).map(|i| 10f64.powf(-7.0 + 0.08 * f64::from(i))).collect();
     let losses: Vec<f64> =
         lrs.iter().map(|lr| 4.6 - 2.6 / (1.0 + (3e-3 / lr).powf(1.1)) + (lr / 0.6).powi(2)).collect();
-    plot::lr_find(&lrs, &losses, &[("minimum", lrs[77], losses[77]), ("valley", lrs[60], losses[60])], 5)
+    plot::lr_find(&lrs, &losses, &[("minimum".into(), lrs[77], losses[77]), ("valley".into(), lrs[60], losses[60])], 5)
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn charts_without_numbers_are_still_figures() {
             both(&plot::loss_curve(&train, &valid, 0));
         }
         both(&plot::schedule(&train, &[]));
-        both(&plot::lr_find(&train, &train, &[("valley", nan, nan)], 0));
+        both(&plot::lr_find(&train, &train, &[("valley".into(), nan, nan)], 0));
         let points = train.iter().map(|v| (*v, *v)).collect();
         let chart = Chart::new("log").scales(Scale::Log, Scale::Log).series("s", Style::LineAndDots, points);
         both(&Figure::of(chart));

@@ -25,14 +25,14 @@ pub fn schedule(lrs: &[f64], moms: &[f64]) -> Figure {
 }
 
 /// The plot of the learning-rate finder: smoothed losses over a logarithmic learning rate, the last `skip_end` left out
-/// (5 in fastai: the loss explodes there), and each suggestion `(name, lr, loss)` as a dot.
-pub fn lr_find(lrs: &[f64], losses: &[f64], suggestions: &[(&str, f64, f64)], skip_end: usize) -> Figure {
+/// (5 in fastai: the loss explodes there), and each suggestion as a dot: `(label, lr, loss)`.
+pub fn lr_find(lrs: &[f64], losses: &[f64], suggestions: &[(String, f64, f64)], skip_end: usize) -> Figure {
     let points: Vec<_> = lrs.iter().copied().zip(losses.iter().copied()).collect();
     let shown = points.len().saturating_sub(skip_end);
     let mut chart = Chart::new("learning-rate finder").axes("Learning Rate", "Loss").scales(Scale::Log, Scale::Linear);
     chart = chart.series("", Style::Line, points[..shown].to_vec());
-    for (name, lr, loss) in suggestions {
-        chart = chart.series(format!("{name} {lr:.2e}"), Style::Dots, vec![(*lr, *loss)]);
+    for (label, lr, loss) in suggestions {
+        chart = chart.series(label, Style::Dots, vec![(*lr, *loss)]);
     }
     Figure::of(chart)
 }
