@@ -8,8 +8,8 @@ mod common;
 #[path = "common/fuzzing.rs"]
 mod fuzzing;
 
-use fuzzing::{cases, damage, peak_of, spoil};
 use common::pictures::{self, pattern};
+use fuzzing::{cases, damage, peak_of, spoil};
 use onecycle::data::{ColReader, CsvOptions, Getter, ItemGetter, Labeller, RegexLabeller, Table};
 use onecycle::data::{get_image_files, parent_label, using_attr};
 use onecycle::nn::safetensors;

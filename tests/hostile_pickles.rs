@@ -8,8 +8,8 @@ mod common;
 #[path = "common/fuzzing.rs"]
 mod fuzzing;
 
-use fuzzing::{cases, damage, peak_of, spoil};
 use common::pictures::crc32;
+use fuzzing::{cases, damage, peak_of, spoil};
 use onecycle::nn::pth;
 use onecycle::{Error, ErrorKind};
 use proptest::prelude::*;
@@ -100,9 +100,15 @@ fn good() -> Vec<u8> {
 fn read(dir: &Path, bytes: &[u8]) -> onecycle::Result<pth::Checkpoint> {
     let path = dir.join("hostile ü.pth");
     std::fs::write(&path, bytes).unwrap();
-    let began = Instant::now();
-    let (result, peak) = peak_of(|| pth::read(&path));
-    assert!(began.elapsed() < TIME, "{:?}: {result:?}", began.elapsed());
+    let once = || {
+        let began = Instant::now();
+        (peak_of(|| pth::read(&path)), began.elapsed())
+    };
+    // A machine with other work to do may hold up one reading, and hardly three.
+    let mut tries = (0..3).map(|_| once());
+    let first = tries.next().unwrap();
+    let ((result, peak), time) = if first.1 < TIME { first } else { tries.min_by_key(|(_, time)| *time).unwrap() };
+    assert!(time < TIME, "{time:?}: {result:?}");
     assert!(peak < MEMORY, "{peak} bytes: {result:?}");
     if let Err(e) = &result {
         let text = e.to_string();
@@ -171,10 +177,19 @@ fn nothing_is_executed() {
         asked.push((named.clone(), top(call(module, name, argument))));
         asked.push((named.clone(), state(call(module, name, argument))));
         // By protocol 4, and by names that a known class is put before.
-        asked.push((named.clone(), top([stack_global(module, name), tuple(&[text(argument)]), b"R".to_vec()].concat())));
+        asked
+            .push((named.clone(), top([stack_global(module, name), tuple(&[text(argument)]), b"R".to_vec()].concat())));
         // As an argument, as attributes, as an item after good ones.
-        asked.push((named.clone(), top([b"ccollections\nOrderedDict\n".to_vec(), tuple(&[call(module, name, argument)]), b"R".to_vec()].concat())));
-        asked.push((named.clone(), top([b"ccollections\nOrderedDict\n)R}".to_vec(), text("x"), call(module, name, argument), b"sb".to_vec()].concat())));
+        asked.push((
+            named.clone(),
+            top([b"ccollections\nOrderedDict\n".to_vec(), tuple(&[call(module, name, argument)]), b"R".to_vec()]
+                .concat()),
+        ));
+        asked.push((
+            named.clone(),
+            top([b"ccollections\nOrderedDict\n)R}".to_vec(), text("x"), call(module, name, argument), b"sb".to_vec()]
+                .concat()),
+        ));
         let good = good();
         asked.push((named, [&good[..good.len() - 1], &text("v"), &call(module, name, argument), b"s."].concat()));
     }
@@ -193,7 +208,7 @@ fn nothing_is_executed() {
         ("EXT", b"\x84\x01\0\0\0.".to_vec()),
         ("PERSID", b"P0\n.".to_vec()),
         ("NEXT_BUFFER", b"\x97.".to_vec()),
-        ("calls what is no name", [text("os.system"), tuple(&[system.clone()]), b"R.".to_vec()].concat()),
+        ("calls what is no name", [text("os.system"), tuple(std::slice::from_ref(&system)), b"R.".to_vec()].concat()),
         ("calls what is no name", [b"}".to_vec(), tuple(&[system]), b"R.".to_vec()].concat()),
     ];
     for (what, pickle) in ways {
@@ -203,7 +218,12 @@ fn nothing_is_executed() {
     // In the older container each of its pickles could ask.
     let magic = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     let bomb = top(call("os", "system", &command));
-    for before in [&b""[..], magic, &[magic, &b"\x80\x02M\xe9\x03."[..]].concat(), &[magic, &b"\x80\x02M\xe9\x03.\x80\x02}."[..]].concat()] {
+    for before in [
+        &b""[..],
+        magic,
+        &[magic, &b"\x80\x02M\xe9\x03."[..]].concat(),
+        &[magic, &b"\x80\x02M\xe9\x03.\x80\x02}."[..]].concat(),
+    ] {
         let error = refused(dir.path(), "stacked", &[before, &bomb].concat());
         assert!(error.message().contains("`os.system`"), "{error}");
     }
@@ -242,13 +262,74 @@ fn lies_about_storages_are_found() {
         ("a path as key", tensor(storage("FloatStorage", "../../../etc/passwd", 6), 0, &[6], &[1])),
         ("an absolute path as key", tensor(storage("FloatStorage", "/etc/passwd", 6), 0, &[6], &[1])),
         ("a huge key", tensor(storage("FloatStorage", &"0".repeat(10_000), 6), 0, &[6], &[1])),
-        ("no type", tensor([tuple(&[text("storage"), text("FloatStorage"), text("0"), text("cpu"), int(6)]), b"Q".to_vec()].concat(), 0, &[6], &[1])),
+        (
+            "no type",
+            tensor(
+                [tuple(&[text("storage"), text("FloatStorage"), text("0"), text("cpu"), int(6)]), b"Q".to_vec()]
+                    .concat(),
+                0,
+                &[6],
+                &[1],
+            ),
+        ),
         ("another persistent id", tensor([tuple(&[text("module"), text("x")]), b"Q".to_vec()].concat(), 0, &[6], &[1])),
         ("a text as storage", tensor(text("0"), 0, &[6], &[1])),
-        ("a float as size", [b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(), tuple(&[float(), int(0), tuple(&[b"G@\x18\0\0\0\0\0\0".to_vec()]), ints(&[1]), b"\x89".to_vec(), b"}".to_vec()]), b"R".to_vec()].concat()),
-        ("a size of 16 bytes", [b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(), tuple(&[float(), int(0), tuple(&[[&b"\x8a\x10"[..], &[0x7f; 16]].concat()]), ints(&[1]), b"\x89".to_vec(), b"}".to_vec()]), b"R".to_vec()].concat()),
-        ("a view beyond", tensor([tuple(&[text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text("0"), text("cpu"), int(6), tuple(&[text("v"), int(4), int(3)])]), b"Q".to_vec()].concat(), 0, &[1], &[1])),
-        ("two descriptions", [tuple(&[tensor(float(), 0, &[6], &[1]), tensor(storage("IntStorage", "0", 6), 0, &[6], &[1])])].concat()),
+        (
+            "a float as size",
+            [
+                b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(),
+                tuple(&[
+                    float(),
+                    int(0),
+                    tuple(&[b"G@\x18\0\0\0\0\0\0".to_vec()]),
+                    ints(&[1]),
+                    b"\x89".to_vec(),
+                    b"}".to_vec(),
+                ]),
+                b"R".to_vec(),
+            ]
+            .concat(),
+        ),
+        (
+            "a size of 16 bytes",
+            [
+                b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(),
+                tuple(&[
+                    float(),
+                    int(0),
+                    tuple(&[[&b"\x8a\x10"[..], &[0x7f; 16]].concat()]),
+                    ints(&[1]),
+                    b"\x89".to_vec(),
+                    b"}".to_vec(),
+                ]),
+                b"R".to_vec(),
+            ]
+            .concat(),
+        ),
+        (
+            "a view beyond",
+            tensor(
+                [
+                    tuple(&[
+                        text("storage"),
+                        b"ctorch\nFloatStorage\n".to_vec(),
+                        text("0"),
+                        text("cpu"),
+                        int(6),
+                        tuple(&[text("v"), int(4), int(3)]),
+                    ]),
+                    b"Q".to_vec(),
+                ]
+                .concat(),
+                0,
+                &[1],
+                &[1],
+            ),
+        ),
+        (
+            "two descriptions",
+            [tuple(&[tensor(float(), 0, &[6], &[1]), tensor(storage("IntStorage", "0", 6), 0, &[6], &[1])])].concat(),
+        ),
     ];
     for (what, value) in cases {
         refused(dir.path(), what, &archive(&state(value)));
@@ -269,7 +350,15 @@ fn bombs_are_duds() {
         ("more objects than anybody needs", top(&[&many(b"N", 3_000_000)])),
         ("objects that are thrown away", top(&[&many(b"N0", 3_000_000)])),
         ("one object many times", top(&[b"N", &many(b"2", 6_000_000)])),
-        ("a memo with large numbers", top(&[b"N", &(0..1_200_000u32).flat_map(|i| [&b"r"[..], &(u32::MAX - i).to_le_bytes()].concat()).collect::<Vec<u8>>()])),
+        (
+            "a memo with large numbers",
+            top(&[
+                b"N",
+                &(0..1_200_000u32)
+                    .flat_map(|i| [&b"r"[..], &(u32::MAX - i).to_le_bytes()].concat())
+                    .collect::<Vec<u8>>(),
+            ]),
+        ),
         // Each list holds the one before ten times: a billion laughs, if anybody laughed.
         ("lists of lists, shared", top(&[&many(b"](22222222e2", 1), &many(b"2222222222\x87\x87\x87", 1000)])),
         ("a list that is its own item", top(&[b"]q\0h\0a"])),
@@ -293,7 +382,13 @@ fn bombs_are_duds() {
         ("attributes of a number", top(&[b"K\x01}b"])),
         ("a dictionary of no pairs", top(&[b"ccollections\nOrderedDict\n]N\x61\x85R"])),
         ("text that is none", top(&[b"X\x02\0\0\0\xff\xfe"])),
-        ("a state dict of numbers as names", archive(&[b"\x80\x02}K\x01".to_vec(), tensor(storage("FloatStorage", "0", 6), 0, &[6], &[1]), b"s.".to_vec()].concat())),
+        (
+            "a state dict of numbers as names",
+            archive(
+                &[b"\x80\x02}K\x01".to_vec(), tensor(storage("FloatStorage", "0", 6), 0, &[6], &[1]), b"s.".to_vec()]
+                    .concat(),
+            ),
+        ),
     ];
     for (what, bytes) in cases {
         refused(dir.path(), what, &bytes);
@@ -305,6 +400,27 @@ fn bombs_are_duds() {
     (1..5000).for_each(|i| pickle.extend([text(&i.to_string()), b"h\0".to_vec()].concat()));
     pickle.extend(b"u.");
     refused(dir.path(), "one storage many times", &zip(&[("m/data.pkl", &pickle), ("m/data/0", &numbers)]));
+}
+
+#[test]
+fn a_file_costs_its_tensors_and_one_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (count, bytes) = (6, 2 << 20);
+    let storages: Vec<(String, Vec<u8>)> = (0..count).map(|i| (format!("m/data/{i}"), vec![i as u8; bytes])).collect();
+    let mut pickle = b"\x80\x02}".to_vec();
+    for i in 0..count {
+        let n = bytes as i64 / 4;
+        let weight = tensor(storage("FloatStorage", &i.to_string(), n), 0, &[n / 64, 4, 4, 4], &[64, 16, 4, 1]);
+        pickle.extend([text(&format!("w{i}")), weight, b"s".to_vec()].concat());
+    }
+    pickle.push(b'.');
+    let mut entries: Vec<(&str, &[u8])> = vec![("m/data.pkl", &pickle)];
+    entries.extend(storages.iter().map(|(name, data)| (name.as_str(), &data[..])));
+    let path = dir.path().join("large.pth");
+    std::fs::write(&path, zip(&entries)).unwrap();
+    let (found, peak) = peak_of(|| pth::read(&path).unwrap());
+    assert_eq!(found.tensors.len(), count);
+    assert!(peak < (count + 1) * bytes + (1 << 20), "{peak} bytes for {} of tensors", count * bytes);
 }
 
 #[test]
@@ -361,9 +477,11 @@ fn archives_that_lie_are_refused() {
 fn a_file_cut_anywhere_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = vec![archive(&good())];
-    files.extend(["ckpt_zip.pth", "ckpt_legacy.pth"].iter().filter_map(|name| {
-        common::fixture(&format!("training/{name}")).map(|path| std::fs::read(path).unwrap())
-    }));
+    files.extend(
+        ["ckpt_zip.pth", "ckpt_legacy.pth"]
+            .iter()
+            .filter_map(|name| common::fixture(&format!("training/{name}")).map(|path| std::fs::read(path).unwrap())),
+    );
     for file in files {
         for length in 0..file.len() {
             assert_eq!(read(dir.path(), &file[..length]).expect_err("cut").kind(), ErrorKind::Format, "at {length}");
@@ -373,7 +491,8 @@ fn a_file_cut_anywhere_is_an_error() {
 
 /// The checksums of a zip's stored entries made right again: a reader that stops at the first wrong one would never see the damage.
 fn mend(file: &mut [u8]) {
-    let directories: Vec<usize> = file.windows(4).enumerate().filter(|(_, w)| w == b"PK\x01\x02").map(|(i, _)| i).collect();
+    let directories: Vec<usize> =
+        file.windows(4).enumerate().filter(|(_, w)| w == b"PK\x01\x02").map(|(i, _)| i).collect();
     for at in directories {
         let number = |at: usize| file.get(at..at + 4).map(|b| u32::from_le_bytes(b.try_into().unwrap()) as usize);
         let Some((len, local)) = number(at + 20).zip(number(at + 42)) else { continue };

@@ -104,13 +104,17 @@ fn a_learner_begins_with_a_trained_body_and_a_fresh_head() {
         assert_ne!(values(fresh.model().get(0).unwrap()), expected);
         assert_eq!(values(learn.model().get(1).unwrap()), values(fresh.model().get(1).unwrap()), "the head is fresh");
         let from = learn.pretrained_from().unwrap();
-        assert!(from.contains("tiny.safetensors") && (!cfg!(feature = "download") || from.contains("(SHA-256 ")), "{from}");
+        assert!(
+            from.contains("tiny.safetensors") && (!cfg!(feature = "download") || from.contains("(SHA-256 ")),
+            "{from}"
+        );
         assert_eq!(fresh.pretrained_from(), None);
 
         // Normalize is there once, whoever comes later, and at the place where fastai has it.
         assert!(fresh.dls().batch_tfms().statistics().is_none());
         let stages = |learn: &Learner| learn.dls().batch_tfms().stages((24, 24));
-        let normalizations = |learn: &Learner| stages(learn).iter().filter(|s| s.description.starts_with("Normalize")).count();
+        let normalizations =
+            |learn: &Learner| stages(learn).iter().filter(|s| s.description.starts_with("Normalize")).count();
         assert_eq!(learn.dls().batch_tfms().statistics(), Some(IMAGENET_STATS));
         assert_eq!((normalizations(&learn), stages(&learn).len()), (1, stages(&fresh).len() + 1));
         let again = vision_learner(learn.dls(), tiny).unwrap().pretrained(file.as_path()).unwrap();
@@ -131,7 +135,10 @@ fn a_learner_begins_with_a_trained_body_and_a_fresh_head() {
 
         // Of the body, an epoch of the head moves norms only; then all of it moves.
         let convolutions = |learn: &Learner| -> Vec<_> {
-            values(learn.model().get(0).unwrap()).into_iter().filter(|(n, _)| n.contains("conv") || n == "0.weight").collect()
+            values(learn.model().get(0).unwrap())
+                .into_iter()
+                .filter(|(n, _)| n.contains("conv") || n == "0.weight")
+                .collect()
         };
         let first = convolutions(&learn);
         learn.fit_one_cycle(1, 1e-2).unwrap();
@@ -143,7 +150,8 @@ fn a_learner_begins_with_a_trained_body_and_a_fresh_head() {
         // The exported model normalises too.
         let model = dir.path().join("model.safetensors");
         learn.export(&model).unwrap();
-        let (ours, theirs) = (learn.predict(&picture).unwrap().1, load_learner(&model).unwrap().predict(&picture).unwrap());
+        let (ours, theirs) =
+            (learn.predict(&picture).unwrap().1, load_learner(&model).unwrap().predict(&picture).unwrap());
         ours.iter().zip(&theirs.probabilities).for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{a} and {b}"));
         // And is pretrained weights itself.
         let body = tiny().body();
@@ -160,7 +168,8 @@ fn norms_may_rest_and_decay() {
     colours(&dir.path().join("pictures"));
     let dls = block().dataloaders(dir.path().join("pictures")).unwrap();
     let learn = vision_learner(&dls, tiny).unwrap().pretrained(file.as_path()).unwrap();
-    let decays = |learn: &Learner| learn.opt().param_groups().iter().flat_map(|g| g.parameters()).filter(|(_, d)| *d).count();
+    let decays =
+        |learn: &Learner| learn.opt().param_groups().iter().flat_map(|g| g.parameters()).filter(|(_, d)| *d).count();
     let trains = |learn: &Learner| learn.model().named_parameters().iter().filter(|(_, p)| p.is_trainable()).count();
     let all = learn.model().named_parameters().len();
     let norms = learn.model().named_parameters().iter().filter(|(_, p)| p.value().shape().len() == 1).count();
@@ -196,6 +205,14 @@ fn one_body_has_many_names() {
         let body = arch.body();
         Weights::from(file.as_path()).load(&arch).unwrap_or_else(|e| panic!("{what}: {e}")).load_into(&body).unwrap();
         assert_eq!(values(&body), expected, "{what}");
+    }
+    // A header of 128 bytes begins like a pickle, one of 0x4b50 like a zip.
+    for length in [0x180, 0x4b50usize] {
+        let header = format!(r#"{{"__metadata__":{{"a":"{}"}}}}"#, " ".repeat(length - 25));
+        std::fs::write(&file, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        assert_eq!(header.len(), length);
+        let error = Weights::from(file.as_path()).load(&arch).unwrap_err().to_string();
+        assert!(error.contains("no tensor with a ResNet's name"), "{error}");
     }
     // Counters may be missing, as in old files, and count as 0. Halves are rounded singles.
     let old = renamed(&arch, |n| (!n.ends_with("num_batches_tracked")).then(|| n.into()));
@@ -233,15 +250,36 @@ fn a_tensor_that_does_not_fit_is_named() {
     let name = "layer2.1.conv2.weight";
     assert!(told(without(name)).contains("\"layer2.1.conv2.weight\" is missing"));
     // [K, R, S, C] here, [K, C, R, S] in the message as in the file.
-    assert!(told(with(name, zeros(&[8, 3, 3, 5], DType::F32))).contains("\"layer2.1.conv2.weight\" has shape [8, 5, 3, 3], resnet18-w4 needs [8, 8, 3, 3]"));
-    assert!(told(with(name, zeros(&[8, 3, 3, 8], DType::I64))).contains("\"layer2.1.conv2.weight\" has numbers of type i64, floats were expected"));
-    assert!(told(with("bn1.num_batches_tracked", zeros(&[], DType::F32))).contains("\"bn1.num_batches_tracked\" has numbers of type f32, whole numbers"));
-    assert!(told(with("layer1.0.se.weight", zeros(&[4], DType::F32))).contains("\"layer1.0.se.weight\" is in the file, but not in resnet18-w4"));
-    assert!(told(with("decoder.weight", zeros(&[4], DType::F32))).contains("\"decoder.weight\" is in the file, but not"));
-    assert!(told(vec![("encoder.weight".into(), zeros(&[4], DType::F32))]).contains("no tensor with a ResNet's name; it has \"encoder.weight\""));
+    assert!(
+        told(with(name, zeros(&[8, 3, 3, 5], DType::F32)))
+            .contains("\"layer2.1.conv2.weight\" has shape [8, 5, 3, 3], resnet18-w4 needs [8, 8, 3, 3]")
+    );
+    assert!(
+        told(with(name, zeros(&[8, 3, 3, 8], DType::I64)))
+            .contains("\"layer2.1.conv2.weight\" has numbers of type i64, floats were expected")
+    );
+    assert!(
+        told(with("bn1.num_batches_tracked", zeros(&[], DType::F32)))
+            .contains("\"bn1.num_batches_tracked\" has numbers of type f32, whole numbers")
+    );
+    assert!(
+        told(with("layer1.0.se.weight", zeros(&[4], DType::F32)))
+            .contains("\"layer1.0.se.weight\" is in the file, but not in resnet18-w4")
+    );
+    assert!(
+        told(with("decoder.weight", zeros(&[4], DType::F32))).contains("\"decoder.weight\" is in the file, but not")
+    );
+    assert!(
+        told(vec![("encoder.weight".into(), zeros(&[4], DType::F32))])
+            .contains("no tensor with a ResNet's name; it has \"encoder.weight\"")
+    );
     // The fewest bytes that tell resnet34 from resnet18: the stem, and the numbers of the blocks.
     let other = told(state(&Arch::by_name("resnet34").unwrap().slim(4)));
-    assert!(other.contains("\"layer1.2.bn1.bias\" is in the file") && other.contains("[3, 4, 6, 3] basic blocks and 4 channels"), "{other}");
+    assert!(
+        other.contains("\"layer1.2.bn1.bias\" is in the file")
+            && other.contains("[3, 4, 6, 3] basic blocks and 4 channels"),
+        "{other}"
+    );
     let real = vec![("conv1.weight".to_string(), zeros(&[64, 7, 7, 3], DType::F32))];
     let stages = [3, 4, 6, 3].into_iter().enumerate();
     let last = stages.map(|(s, n)| (format!("layer{}.{}.conv3.weight", s + 1, n - 1), zeros(&[1], DType::F32)));
@@ -259,7 +297,10 @@ fn a_tensor_that_does_not_fit_is_named() {
 #[test]
 fn texts_name_weights() {
     let of = |text: &str| Weights::from(text);
-    assert_eq!([of("auto"), of("default"), of("V1"), of("v2")], [Weights::Default, Weights::Default, Weights::V1, Weights::V2]);
+    assert_eq!(
+        [of("auto"), of("default"), of("V1"), of("v2")],
+        [Weights::Default, Weights::Default, Weights::V1, Weights::V2]
+    );
     assert_eq!(of("https://h/w.pth"), Weights::Url("https://h/w.pth".into()));
     assert_eq!(of("hf-hub:timm/resnet34.tv_in1k"), Weights::Hub("timm/resnet34.tv_in1k".into()));
     assert_eq!(of("v1.pth"), Weights::File("v1.pth".into()));
@@ -295,7 +336,15 @@ impl Place {
     /// `onecycle train pictures .. more`, with the exit status, and both outputs as one text.
     fn train(&self, more: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onecycle"));
-        command.current_dir(self.dir.path()).args(["train", "pictures", "--overwrite", "--item-size", "24", "--size", "16"]);
+        command.current_dir(self.dir.path()).args([
+            "train",
+            "pictures",
+            "--overwrite",
+            "--item-size",
+            "24",
+            "--size",
+            "16",
+        ]);
         command.args(["--bs", "8", "--device", "cpu", "--epochs", "1"]).args(more);
         for name in ["TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "ONECYCLE_OFFLINE"] {
             command.env_remove(name);
@@ -314,7 +363,10 @@ const SMALL: [&str; 2] = ["--arch", "resnet18-w4"];
 #[cfg(feature = "cli")]
 fn the_program_fine_tunes_and_says_with_which_weights() {
     let place = Place::new();
-    let (done, text) = place.train(&[&SMALL[..], &["--pretrained", "mine.safetensors", "--out", "a", "--freeze-epochs", "2"]].concat(), &[]);
+    let (done, text) = place.train(
+        &[&SMALL[..], &["--pretrained", "mine.safetensors", "--out", "a", "--freeze-epochs", "2"]].concat(),
+        &[],
+    );
     assert!(done, "{text}");
     assert!(text.contains(&format!("weights from mine.safetensors (SHA-256 {}..)", place.digits)), "{text}");
     // Two epochs of the head, then one of everything: two tables.
@@ -328,7 +380,10 @@ fn the_program_fine_tunes_and_says_with_which_weights() {
     // The file repeats the run, and fresh weights are a flag away.
     let (done, text) = place.train(&["--config", "a/settings.toml", "--out", "b"], &[]);
     assert!(done, "{text}");
-    assert_eq!(std::fs::read(place.path("a/model.safetensors")).unwrap(), std::fs::read(place.path("b/model.safetensors")).unwrap());
+    assert_eq!(
+        std::fs::read(place.path("a/model.safetensors")).unwrap(),
+        std::fs::read(place.path("b/model.safetensors")).unwrap()
+    );
     let (done, text) = place.train(&["--config", "a/settings.toml", "--out", "c", "--no-pretrained"], &[]);
     assert!(done && !text.contains("weights from"), "{text}");
     assert!(!std::fs::read_to_string(place.path("c/settings.toml")).unwrap().contains("pretrained"));
@@ -352,7 +407,8 @@ fn weights_are_fetched_once_and_checked() {
     let place = Place::new();
     let server = Server::hosting(Hosted::new(place.weights.clone()));
     let url = server.url(&format!("w-{}.safetensors", place.digits));
-    let args = |url: &str| [&SMALL[..], &["--pretrained", url]].concat().into_iter().map(String::from).collect::<Vec<_>>();
+    let args =
+        |url: &str| [&SMALL[..], &["--pretrained", url]].concat().into_iter().map(String::from).collect::<Vec<_>>();
     let train = |url: &str, environment: &[(&str, &str)]| {
         let args = args(url);
         place.train(&args.iter().map(String::as_str).collect::<Vec<_>>(), environment)
@@ -369,8 +425,15 @@ fn weights_are_fetched_once_and_checked() {
     assert_eq!(server.requests().len(), 1);
     // Another file than its name says never becomes one.
     let (done, text) = train(&server.url("w-0badc0de.safetensors"), &[]);
-    assert!(!done && text.contains("this is not the expected file") && text.contains("expected was 0badc0de"), "{text}");
-    let kept = |name: &str| std::fs::read_dir(place.path("home/models")).unwrap().any(|e| e.unwrap().file_name().to_str().unwrap().ends_with(name));
+    assert!(
+        !done && text.contains("this is not the expected file") && text.contains("expected was 0badc0de"),
+        "{text}"
+    );
+    let kept = |name: &str| {
+        std::fs::read_dir(place.path("home/models"))
+            .unwrap()
+            .any(|e| e.unwrap().file_name().to_str().unwrap().ends_with(name))
+    };
     assert!(kept("-w-0badc0de.safetensors.lock") || !kept("0badc0de.safetensors"));
     assert!(!kept("-w-0badc0de.safetensors"));
     let (done, text) = train("http://127.0.0.1:1/", &[]);
@@ -387,7 +450,9 @@ fn the_hub_and_its_cache_are_known() {
         _ => Answer::status(404),
     });
     let endpoint = server.url("");
-    let from = |name: &str, environment: &[(&str, &str)]| place.train(&[&SMALL[..], &["--pretrained", name]].concat(), environment);
+    let from = |name: &str, environment: &[(&str, &str)]| {
+        place.train(&[&SMALL[..], &["--pretrained", name]].concat(), environment)
+    };
     let (done, text) = from("hf-hub:timm/tiny.tv_in1k", &[("HF_ENDPOINT", &endpoint)]);
     assert!(done && text.contains("/timm/tiny.tv_in1k/resolve/main/model.safetensors (SHA-256"), "{text}");
     let (done, text) = from("hf-hub:timm/other", &[("HF_ENDPOINT", &endpoint)]);
@@ -401,7 +466,8 @@ fn the_hub_and_its_cache_are_known() {
     std::fs::create_dir_all(&snapshot).unwrap();
     std::fs::create_dir_all(place.path("hub/models--timm--cached/refs")).unwrap();
     std::fs::write(snapshot.join("model.safetensors"), &place.weights).unwrap();
-    std::fs::write(place.path("hub/models--timm--cached/refs/main"), "0123456789abcdef0123456789abcdef01234567").unwrap();
+    std::fs::write(place.path("hub/models--timm--cached/refs/main"), "0123456789abcdef0123456789abcdef01234567")
+        .unwrap();
     let cache = place.path("hub").to_str().unwrap().to_owned();
     let (done, text) = from("hf-hub:timm/cached", &[("HF_HUB_CACHE", &cache), ("HF_HUB_OFFLINE", "1")]);
     assert!(done && text.contains("snapshots"), "{text}");
@@ -444,6 +510,7 @@ fn where_none_can_be_had_the_ways_to_get_them_are_told() {
     std::fs::create_dir_all(&snapshot).unwrap();
     std::fs::write(snapshot.join("model.safetensors"), &place.weights).unwrap();
     let hub = place.path("hub").to_str().unwrap().to_owned();
-    let (done, text) = place.train(&["--arch", "resnet18", "--pretrained", "auto"], &[environment[0], ("HF_HUB_CACHE", &hub)]);
+    let (done, text) =
+        place.train(&["--arch", "resnet18", "--pretrained", "auto"], &[environment[0], ("HF_HUB_CACHE", &hub)]);
     assert!(!done && text.contains("\"conv1.weight\" has shape [4, 3, 7, 7], resnet18 needs [64, 3, 7, 7]"), "{text}");
 }

@@ -1,16 +1,16 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
-use super::{Context, transfer::Transfer};
 use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
 use super::settings::{DataSettings, TrainSettings};
+use super::{Context, transfer::Transfer};
 use crate::data::{
     Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, Splitter,
     get_image_files, parent_label, using_attr,
 };
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::{
-    FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity, error_rate,
-    vision_learner_on,
+    FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity,
+    error_rate, vision_learner_on,
 };
 use crate::nn::{Arch, Pretrained};
 use crate::ops::augment::IMAGENET_STATS;

@@ -130,15 +130,21 @@ pub(super) fn pretrained(
     lr_slice: Option<&str>,
 ) -> Result<()> {
     match from {
-        None if freeze_epochs.is_some() => Err(wrong("--freeze-epochs", "fresh weights are not frozen")
-            .remedy("add --pretrained auto, or leave it out")),
-        Some("") => Err(wrong("--pretrained", "it is empty").remedy("it takes auto, a file, a URL or hf-hub:OWNER/NAME")),
+        None if freeze_epochs.is_some() => {
+            Err(wrong("--freeze-epochs", "fresh weights are not frozen")
+                .remedy("add --pretrained auto, or leave it out"))
+        }
+        Some("") => {
+            Err(wrong("--pretrained", "it is empty").remedy("it takes auto, a file, a URL or hf-hub:OWNER/NAME"))
+        }
         Some(from) if weights.is_some() && !matches!(from, "auto" | "default") => {
             Err(wrong("--weights", format!("it chooses between torchvision's weights, and `{from}` is none of them"))
                 .remedy("leave one of the two out"))
         }
-        Some(_) if lr_slice.is_some() => Err(wrong("--lr-slice", "with pretrained weights the layers' rates follow --lr")
-            .remedy("use --lr: the first layers get a hundredth of the last ones' rate")),
+        Some(_) if lr_slice.is_some() => {
+            Err(wrong("--lr-slice", "with pretrained weights the layers' rates follow --lr")
+                .remedy("use --lr: the first layers get a hundredth of the last ones' rate"))
+        }
         _ => Ok(()),
     }
 }

@@ -127,9 +127,8 @@ impl Looks {
 
     /// The standard architecture of these blocks.
     fn name(&self) -> Option<&'static str> {
-        let same = |arch: &Arch| {
-            (arch.bottleneck, arch.blocks, arch.widths[0]) == (self.bottleneck, self.blocks, self.stem)
-        };
+        let same =
+            |arch: &Arch| (arch.bottleneck, arch.blocks, arch.widths[0]) == (self.bottleneck, self.blocks, self.stem);
         ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
             .into_iter()
             .find(|name| Arch::by_name(name).is_ok_and(|arch| same(&arch)))

@@ -54,7 +54,8 @@ pub(super) fn find(weights: &Weights, arch: &Arch, watch: &mut Watch) -> Result<
 
 /// torchvision's weights, from wherever they are.
 fn published(arch: &Arch, version: Option<u8>, watch: &mut Watch) -> Result<Found> {
-    let sets = PUBLISHED.iter().filter(|(name, v, ..)| *name == arch.name && version.is_none_or(|version| *v == version));
+    let sets =
+        PUBLISHED.iter().filter(|(name, v, ..)| *name == arch.name && version.is_none_or(|version| *v == version));
     let Some((name, version, digits, hub)) = sets.max_by_key(|(_, v, ..)| *v) else {
         let there = PUBLISHED.map(|(name, v, ..)| format!("{name} V{v}")).join(", ");
         let what = version.map_or(String::new(), |v| format!(" V{v}"));
@@ -67,7 +68,9 @@ fn published(arch: &Arch, version: Option<u8>, watch: &mut Watch) -> Result<Foun
     let ours = fetch::home()?.join("models").join(&file);
     let torch = torch_cache().map(|cache| cache.join(&file));
     // A file of that name that isn't the file is passed over: the download will be right.
-    if let Some(path) = [Some(ours.clone()), torch].into_iter().flatten().find(|p| p.is_file() && checks.verify(p).is_ok()) {
+    if let Some(path) =
+        [Some(ours.clone()), torch].into_iter().flatten().find(|p| p.is_file() && checks.verify(p).is_ok())
+    {
         return Ok(Found { source: path.display().to_string(), path });
     }
     if let Some(path) = in_hub_cache(hub) {
@@ -114,13 +117,16 @@ fn by_url(url: &str, watch: &mut Watch) -> Result<Found> {
 /// `b627a593` of `resnet34-b627a593.pth`: torch.hub's custom.
 fn digits_in(name: &str) -> Option<&str> {
     let (_, tail) = name.split('.').next()?.rsplit_once('-')?;
-    let digits = (8..=64).contains(&tail.len()) && tail.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let digits =
+        (8..=64).contains(&tail.len()) && tail.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     digits.then_some(tail)
 }
 
 fn by_hub(name: &str, watch: &mut Watch) -> Result<Found> {
     let part = |part: &str| {
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     if !name.split_once('/').is_some_and(|(owner, model)| part(owner) && part(model)) {
         let error = Error::new(ErrorKind::Argument, "is no model on the Hugging Face hub").on(name);

@@ -57,7 +57,8 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
             return Err(bad(format!("its storage {key} has {count} elements where {said} were announced")));
         }
         let end = stored.len.checked_mul(stored.number.size()).and_then(|bytes| (at + 8).checked_add(bytes));
-        let end = end.filter(|end| *end <= len).ok_or_else(|| bad(format!("it ends before its storage {}", shown(&key))))?;
+        let end =
+            end.filter(|end| *end <= len).ok_or_else(|| bad(format!("it ends before its storage {}", shown(&key))))?;
         if places[found].replace(at + 8).is_some() {
             return Err(bad(format!("its storage {} is there twice", shown(&key))));
         }

@@ -83,7 +83,9 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_dir() {
-        return Err(Error::new(ErrorKind::Io, "is a folder, not a file").on(path.display()).remedy("name a file in it"));
+        return Err(Error::new(ErrorKind::Io, "is a folder, not a file")
+            .on(path.display())
+            .remedy("name a file in it"));
     }
     Archive::open(file, meta.len()).and_then(|archive| archive.checkpoint()).map_err(|e| {
         let message = e.item().map(|item| format!("{item} {}", e.message()));
@@ -94,9 +96,10 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     })
 }
 
-/// Whether a file begins like one that [`read`] reads, or that its errors can explain.
+/// Whether a file begins like one that [`read`] reads, or that its errors can explain. A safetensors file begins with a length, which may
+/// be any bytes, these too; but then comes its header.
 pub(crate) fn is_torch(head: &[u8]) -> bool {
-    head.starts_with(b"PK") || head.first() == Some(&0x80) || is_tar(head)
+    head.get(8) != Some(&b'{') && (head.starts_with(b"PK") || head.first() == Some(&0x80) || is_tar(head))
 }
 
 /// Bytes of a file that [`is_torch`] looks at.
@@ -124,8 +127,11 @@ impl Archive {
         let mut head = vec![0; len.min(HEAD as u64) as usize];
         read_exact_at(&file, &mut head, 0).map_err(|_| bad("it ends early"))?;
         if is_tar(&head) {
-            let error = Error::new(ErrorKind::Format, "is in torch's oldest container, a tar archive, which is not read here");
-            return Err(error.remedy("take a later upload, or save it again with PyTorch: torch.save(torch.load(F), F)"));
+            let error =
+                Error::new(ErrorKind::Format, "is in torch's oldest container, a tar archive, which is not read here");
+            return Err(
+                error.remedy("take a later upload, or save it again with PyTorch: torch.save(torch.load(F), F)")
+            );
         }
         if !head.starts_with(b"PK") {
             let (pickle, places) = legacy::open(&file, len)?;
@@ -163,7 +169,9 @@ impl Archive {
                 let entry = zip.entry(&name).ok_or_else(missing)?;
                 if size != Some(entry.len) {
                     let (key, len, has) = (shown(&stored.key), stored.len, entry.len);
-                    return Err(bad(format!("its storage {key} has {has} bytes, too many or too few for {len} elements")));
+                    return Err(bad(format!(
+                        "its storage {key} has {has} bytes, too many or too few for {len} elements"
+                    )));
                 }
                 zip.bytes(&self.file, &name, entry)
             }
@@ -270,7 +278,8 @@ impl Archive {
             let stored = &self.pickle.storages[view.storage as usize];
             total = total.saturating_add(numbers.saturating_mul(dtype(stored.number).size() as u64));
             if total > most {
-                let error = bad(format!("up to tensor \"{}\" there are {total} bytes in a file of {}", shown(name), self.len));
+                let error =
+                    bad(format!("up to tensor \"{}\" there are {total} bytes in a file of {}", shown(name), self.len));
                 return Err(error);
             }
         }
@@ -320,7 +329,8 @@ fn gather(bytes: &[u8], number: Number, view: &View) -> Result<Tensor> {
 
 fn collect<T: Element, const SIZE: usize>(bytes: &[u8], view: &View, of: impl Fn([u8; SIZE]) -> T) -> Result<Tensor> {
     let numbers = bytes.as_chunks::<SIZE>().0;
-    let mut axes: Vec<(usize, usize)> = view.size.iter().zip(&view.stride).map(|(&d, &s)| (d as usize, s as usize)).collect();
+    let mut axes: Vec<(usize, usize)> =
+        view.size.iter().zip(&view.stride).map(|(&d, &s)| (d as usize, s as usize)).collect();
     if let [_, channels, _, _] = axes[..] {
         // [N, C, H, W] and [K, C, R, S] keep their channels last here.
         axes.remove(1);

@@ -240,7 +240,9 @@ fn known(module: &str, name: &str) -> Result<Known> {
         ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Known::RebuildTensor,
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Known::RebuildParameter,
         ("torch", "Size" | "device") => Known::Same,
-        ("torch", "float16" | "bfloat16" | "float32" | "float64" | "uint8" | "int8" | "int16" | "int32") => Known::Other,
+        ("torch", "float16" | "bfloat16" | "float32" | "float64" | "uint8" | "int8" | "int16" | "int32") => {
+            Known::Other
+        }
         ("torch", "int64" | "bool" | "contiguous_format" | "channels_last" | "strided") => Known::Other,
         ("fastcore.foundation", "L") => Known::L,
         ("numpy._core.multiarray" | "numpy.core.multiarray", "scalar") => Known::NumpyScalar,
@@ -254,15 +256,16 @@ fn known(module: &str, name: &str) -> Result<Known> {
 /// A name that isn't on the list.
 fn unknown(module: &str, name: &str) -> Error {
     let full = format!("{}.{}", shown(module), shown(name));
-    let tensor = module.starts_with("torch") && (name.ends_with("Storage") || name.starts_with("_rebuild"));
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let tensor = plain && module.starts_with("torch") && (name.ends_with("Storage") || name.starts_with("_rebuild"));
     if tensor {
         let error = Error::new(ErrorKind::Format, format!("has numbers of a kind that is not read here ({full})"));
         return error.remedy("save them as 32-bit floats and plain tensors");
     }
     let error = Error::new(ErrorKind::Format, format!("asks for `{full}`, which no weights need; nothing was run"));
-    let model = ["fastai", "torch", "torchvision", "timm", "__main__"].iter().any(|top| {
-        module.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    });
+    let model = ["fastai", "torch", "torchvision", "timm", "__main__"]
+        .iter()
+        .any(|top| module.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
     error.remedy(match model {
         true => {
             "it is a whole program object, such as learn.export or torch.save(model) write; \
@@ -523,7 +526,9 @@ impl Machine {
     /// A number of elements.
     fn count(&self, id: Id) -> Result<u64> {
         match self.get(id) {
-            Object::Int(n) => u64::try_from(*n).map_err(|_| bad(format!("it says {n} where a number of elements belongs"))),
+            Object::Int(n) => {
+                u64::try_from(*n).map_err(|_| bad(format!("it says {n} where a number of elements belongs")))
+            }
             _ => Err(bad("it has something else where a number of elements belongs")),
         }
     }
@@ -591,7 +596,8 @@ impl Machine {
                 let Object::Storage(storage, start) = *self.get(storage) else {
                     return Err(bad("it has a tensor without a storage"));
                 };
-                let offset = start.checked_add(self.count(offset)?).ok_or_else(|| bad("it has a tensor that overflows"))?;
+                let offset =
+                    start.checked_add(self.count(offset)?).ok_or_else(|| bad("it has a tensor that overflows"))?;
                 let view = View { storage, offset, size: self.counts(size)?, stride: self.counts(stride)? };
                 self.check(&view)?;
                 self.push(Object::Tensor(Box::new(view)))
@@ -683,7 +689,11 @@ impl Machine {
     fn check(&self, view: &View) -> Result<()> {
         let stored = &self.storages[view.storage as usize];
         if view.size.len() != view.stride.len() {
-            return Err(bad(format!("it has a tensor with {} sizes and {} strides", view.size.len(), view.stride.len())));
+            return Err(bad(format!(
+                "it has a tensor with {} sizes and {} strides",
+                view.size.len(),
+                view.stride.len()
+            )));
         }
         // Without its zeros, so that no order of multiplying the sizes can overflow.
         let bound = view.size.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1))).filter(|n| *n <= 1 << 48);

@@ -112,7 +112,9 @@ fn directory(file: &File, len: u64) -> Result<(u64, u64, u64)> {
     read(file, &mut tail, from)?;
     let is_end = |at: &usize| {
         let end = &tail[*at..];
-        end.starts_with(b"PK\x05\x06") && end.len() >= 22 && end.len() - 22 == usize::from(u16::from_le_bytes([end[20], end[21]]))
+        end.starts_with(b"PK\x05\x06")
+            && end.len() >= 22
+            && end.len() - 22 == usize::from(u16::from_le_bytes([end[20], end[21]]))
     };
     let at = (0..tail.len()).rev().find(is_end).ok_or_else(missing)?;
     let mut fields = Fields(&tail[at + 4..]);
@@ -161,7 +163,8 @@ fn central(rest: &mut Fields) -> Result<(String, Entry, u64)> {
     let (name, extra, comment) = (rest.u16()?, rest.u16()?, rest.u16()?);
     rest.skip(8)?;
     let mut header = u64::from(rest.u32()?);
-    let name = std::str::from_utf8(rest.take(name.into())?).map_err(|_| bad("it has an entry whose name is no Unicode"))?;
+    let name =
+        std::str::from_utf8(rest.take(name.into())?).map_err(|_| bad("it has an entry whose name is no Unicode"))?;
     let mut extra = Fields(rest.take(extra.into())?);
     rest.skip(comment.into())?;
     // Zip64: the numbers that don't fit, in this order.
