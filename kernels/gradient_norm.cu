@@ -1,6 +1,7 @@
-// The norm of all gradients together, and whether one of them is not finite: what clipping and loss scaling ask.
+// The norm of all gradients together, whether one of them is not finite, and clipping: what comes between backward and a step.
 //
 //     norm = sqrt(sum over all gradients of d²)        not_finite = how many d are infinite or NaN
+//     clip: d = d min(1, max / (norm + 1e-6))
 //
 // CPU reference: src/ops/gradient_norm/cpu.rs. Launched by src/ops/gradient_norm/cuda.rs.
 //
@@ -11,7 +12,7 @@
 #include "many.cuh"
 
 struct Gradient {
-    const f32* d;
+    f32* d;
 };
 LAYOUT(Gradient, d)
 
@@ -53,3 +54,16 @@ __global__ void __launch_bounds__(256) gradient_norm_finish(const f64* squares, 
     }
 }
 KERNEL(gradient_norm_finish)
+
+// One block a piece. The host never sees the norm, so it waits for nothing.
+__global__ void __launch_bounds__(256) gradient_clip(const Gradient* gradients, const Piece* pieces, const f32* norm, f32 most)
+{
+    const f32 factor = most / (*norm + 1e-6f);
+    if (factor >= 1) // not for a norm that is NaN, which every number becomes then
+        return;
+    const Piece piece = pieces[blockIdx.x];
+    f32* d = gradients[piece.tensor].d;
+    for (i64 i = piece.from + threadIdx.x; i < piece.from + piece.count; i += blockDim.x)
+        d[i] *= factor;
+}
+KERNEL(gradient_clip)

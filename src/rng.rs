@@ -31,6 +31,8 @@ pub enum Purpose {
     Split = 7,
     /// Boxes that are erased from a batch, and the noise in them; `item` is the index of the batch's first picture.
     Erase = 8,
+    /// Partners and shares of mixed pictures; `item` is the batch.
+    Mix = 9,
 }
 
 /// A counter-based random number generator; see the [module](self).
@@ -116,6 +118,35 @@ impl Rng {
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
+    /// From the gamma distribution of shape `a` and scale 1, by Marsaglia and Tsang's method: a cubed normal, accepted or drawn again.
+    pub fn gamma(&mut self, a: f64) -> f64 {
+        if a < 1.0 {
+            // One more, and down again by a power of a uniform number.
+            let power = (1.0 - self.uniform()).powf(1.0 / a);
+            return self.gamma(a + 1.0) * power;
+        }
+        let d = a - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let u = 1.0 - self.uniform(); // in (0, 1]: it has a logarithm
+            if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
+    }
+
+    /// From the beta distribution of `a` and `b`, in 0..=1.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
+        let (x, y) = (self.gamma(a), self.gamma(b));
+        match x + y > 0.0 {
+            true => x / (x + y),
+            // Both were too small for a double, as happens for an `a` near 0: then it is one end or the other.
+            false => f64::from(u8::from(self.chance(a / (a + b)))),
+        }
+    }
+
     /// A random order of 0..n (Fisher and Yates).
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
@@ -157,6 +188,25 @@ mod tests {
         for (i, a) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|b| a != b));
         }
+    }
+
+    /// Mean and variance of Beta(a, b) are a/(a+b) and ab/((a+b)²(a+b+1)).
+    #[test]
+    fn beta_has_its_moments() {
+        for (a, b) in [(0.4, 0.4), (1.0, 1.0), (0.1, 0.3), (5.0, 2.0), (1e-9, 1e-9)] {
+            let mut r = Rng::at(3, Purpose::Mix, 0, 0);
+            let v: Vec<f64> = (0..40_000).map(|_| r.beta(a, b)).collect();
+            assert!(v.iter().all(|x| (0.0..=1.0).contains(x)), "Beta({a}, {b})");
+            let mean = v.iter().sum::<f64>() / v.len() as f64;
+            let var = v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / v.len() as f64;
+            let (wanted, spread) = (a / (a + b), a * b / ((a + b).powi(2) * (a + b + 1.0)));
+            assert!((mean - wanted).abs() < 0.01 && (var - spread).abs() < 0.01, "Beta({a}, {b}): {mean} {var}");
+        }
+        let mut r = Rng::at(3, Purpose::Mix, 0, 0);
+        let v: Vec<f64> = (0..40_000).map(|_| r.gamma(2.5)).collect();
+        let mean = v.iter().sum::<f64>() / v.len() as f64;
+        let var = v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / v.len() as f64;
+        assert!((mean - 2.5).abs() < 0.05 && (var - 2.5).abs() < 0.15, "{mean} {var}");
     }
 
     #[test]

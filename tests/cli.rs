@@ -174,11 +174,19 @@ fn a_gpu_that_is_not_there_fails_before_anything_is_written() {
 }
 
 #[test]
-fn the_cpu_computes_in_f32_and_says_so() {
-    let place = Place::new(2, 10);
-    let err = place.fails(&["--epochs", "1", "--device", "cpu", "--bf16"]);
-    assert!(err.starts_with("error: --bf16: the CPU computes in f32 only (leave it out, or train on a GPU"), "{err}");
-    assert!(!place.out.exists());
+fn the_cpu_imitates_half_precision_and_says_so() {
+    for flag in ["--bf16", "--fp16"] {
+        let place = Place::new(2, 12);
+        let run =
+            onecycle(&train(place.data(), place.out.to_str().unwrap(), &["--epochs", "1", "--device", "cpu", flag]));
+        let err = text(&run.stderr);
+        assert!(run.status.success() && err.contains("rounds to half precision"), "{err}");
+        let log = std::fs::read_to_string(place.out.join("log.txt")).unwrap();
+        assert!(log.contains(if flag == "--bf16" { "precision: bf16" } else { "precision: f16" }), "{log}");
+    }
+    let place = Place::new(2, 12);
+    let both = onecycle(&train(place.data(), place.out.to_str().unwrap(), &["--bf16", "--fp16"]));
+    assert_eq!(both.status.code(), Some(2));
 }
 
 #[test]
@@ -204,6 +212,33 @@ fn a_run_says_where_it_was_and_how_long_it_waited() {
             "{err}"
         );
     }
+}
+
+#[test]
+fn kept_pictures_are_found_by_the_next_run() {
+    let place = Place::new(2, 12);
+    let cache = place.out.parent().unwrap().join("cache");
+    let run = |out: &str, more: &[&str]| {
+        let out_dir = place.out.with_file_name(out);
+        let args = train(place.data(), out_dir.to_str().unwrap(), &[&["--epochs", "1"], more].concat());
+        let run = program().env("ONECYCLE_CACHE", &cache).args(args).output().unwrap();
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        (std::fs::read(out_dir.join("model.safetensors")).unwrap(), text(&run.stderr))
+    };
+    let (plain, _) = run("plain", &["--cache", "off"]);
+    let (first, said) = run("first", &["--cache", "disk"]);
+    assert!(said.contains("24 decoded pictures are in") && said.contains("24 of them written now"), "{said}");
+    let (next, said) = run("next", &["--cache", "disk"]);
+    assert!(said.contains("24 decoded pictures are in") && !said.contains("written now"), "{said}");
+    assert!(plain == first && first == next, "the same bits with and without");
+    let (small, said) = run("small", &["--cache", "disk", "--cache-gb", "0.000001"]);
+    assert!(
+        small == plain && said.contains("24 decoded pictures"),
+        "what is there is used whatever the budget: {said}"
+    );
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    let wrong = onecycle(&train(place.data(), "x", &["--cache-gb", "0"]));
+    assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("--cache-gb"), "{}", text(&wrong.stderr));
 }
 
 #[test]

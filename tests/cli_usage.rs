@@ -210,6 +210,7 @@ fn help_shows_examples_and_goes_to_standard_output() {
         "Model and schedule:",
         "--skip-bad",
         "--bf16",
+        "--fp16",
         "--device <DEVICE>",
         "cuda:N [default: auto]",
     ] {

@@ -179,7 +179,6 @@ fn emulator_runs_a_whole_learner() {
         let half = fitted(dir.path(), device, true);
         assert!(half.recorder().losses().iter().all(|l| l.is_finite()));
     }
-    assert_eq!(learner(dir.path()).to_device(Device::Cpu).unwrap().to_bf16().err().unwrap().kind(), ErrorKind::Shape);
 }
 
 #[test]

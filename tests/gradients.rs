@@ -159,7 +159,7 @@ const REGISTRY: &[Check] = &[
 ];
 
 /// Operations that change parameters or make inputs, and have no gradient by nature.
-const WITHOUT_GRADIENT: &[&str] = &["augment", "gradient_norm", "optimizer_step", "rows"];
+const WITHOUT_GRADIENT: &[&str] = &["augment", "gradient_norm", "mix", "optimizer_step", "rows", "unscale"];
 
 #[test]
 fn derivatives_equal_central_differences() {

@@ -2,55 +2,18 @@
 
 mod common;
 
-use onecycle::data::*;
 use onecycle::learner::suggest::{self, Curve, Found};
-use onecycle::learner::{Callback, FineTune, FitOptions, Learner, LrFind, Signal, vision_learner_on};
-use onecycle::nn::{Arch, Module};
+use onecycle::learner::{Callback, FineTune, FitOptions, Learner, LrFind, Signal};
+use onecycle::nn::Module;
 use onecycle::optim::schedule::{OneCycle, one_cycle};
 use onecycle::optim::{LrMax, slice};
 use onecycle::prelude::*;
 use serde_json::Value as Json;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-
-/// Makes a picture out of its path: bright or dark.
-struct Drawn;
-
-impl OpenPicture for Drawn {
-    fn name(&self) -> &str {
-        "Drawn"
-    }
-    fn open(&self, path: &Path) -> Result<Picture> {
-        let name = path.file_name().unwrap().to_string_lossy();
-        let hash = name.bytes().fold(7usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let base = if path.parent() == Some(Path::new("dark")) { 0 } else { 150 };
-        let rgb = (0..16 * 16 * 3).map(|i| (base + ((i * hash) >> 3) % 100) as u8).collect();
-        Ok(Picture { width: 16, height: 16, rgb })
-    }
-}
-
-impl InputBlock for Drawn {
-    fn opener(self) -> Arc<dyn OpenPicture> {
-        Arc::new(self)
-    }
-}
 
 /// A learner with `n_iter` training batches of two pictures.
 fn learner(n_iter: usize, device: Device) -> Learner {
-    let tiny = || Arch { name: "tiny".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] };
-    let items: Vec<PathBuf> =
-        (0..2 * n_iter + 4).map(|i| format!("{}/{i}.png", ["dark", "light"][i % 2]).into()).collect();
-    let dls = DataBlock::new((Drawn, CategoryBlock))
-        .get_y(parent_label)
-        .splitter(IndexSplitter::new([0, 1, 2, 3]))
-        .batch_tfms(aug_transforms().size(16).normalize(IMAGENET_STATS))
-        .bs(2)
-        .dataloaders(Files(items))
-        .unwrap();
-    let mut learn = vision_learner_on(&dls, tiny, device).unwrap().metrics(error_rate);
-    learn.remove_cb("ProgressCallback");
-    assert_eq!(learn.dls().train.len(), n_iter);
-    learn
+    common::drawn::learner(n_iter, 2, device)
 }
 
 /// (epoch, batch, learning rates, momenta, position), as a batch finds them.

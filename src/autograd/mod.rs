@@ -70,6 +70,11 @@ impl GradSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Replaces the gradient so far.
+    pub(crate) fn set(&self, grad: Tensor) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+    }
+
     fn add(&self, grad: Tensor) -> Result<()> {
         add_to(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), grad)
     }

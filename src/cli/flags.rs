@@ -170,6 +170,8 @@ pub enum CacheRule {
     Auto,
     /// Kept in memory, all of them
     Ram,
+    /// Kept in a file, which later runs read too (in ONECYCLE_CACHE, else the user's cache folder)
+    Disk,
     /// Kept on the GPU after --item-size, if they fit: from the second epoch on nothing is decoded. Where a picture is cropped
     /// to --item-size is then drawn once
     Gpu,
@@ -267,6 +269,9 @@ pub struct DataFlags {
     /// What becomes of decoded pictures between epochs [default: auto]
     #[arg(long, value_enum)]
     pub cache: Option<CacheRule>,
+    /// At most so many GB (10^9 bytes) for decoded pictures [default: a quarter of the free memory; no limit with ram; 50 on disk]
+    #[arg(long, value_name = "GB")]
+    pub cache_gb: Option<f64>,
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub skip_bad: Option<bool>,
@@ -328,10 +333,14 @@ pub struct TrainFlags {
     /// Weight decay [default: 0.01]
     #[arg(long, value_name = "WD", help_heading = "Model and schedule")]
     pub wd: Option<f64>,
-    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help_heading = "Model and schedule")]
     pub bf16: Option<bool>,
+    /// Compute in f16, with the loss scaled; otherwise as --bf16
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[arg(help_heading = "Model and schedule", conflicts_with = "bf16")]
+    pub fp16: Option<bool>,
 }
 
 /// Flags of `quickstart`.
@@ -346,7 +355,7 @@ pub struct QuickstartFlags {
     /// Times that training goes through all pictures [default: what the quickstart is made for]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Compute in bf16, on a GPU: half the memory for activations; weights and sums stay in f32
+    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long)]
     pub bf16: bool,
 }

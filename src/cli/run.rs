@@ -4,7 +4,7 @@ use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
 use super::settings::{DataSettings, TrainSettings};
 use super::{Context, transfer::Transfer};
 use crate::data::{
-    Cache, DataBlock, DataLoaders, GrandparentSplitter, Labeller, RandomSplitter, RegexLabeller, Splitter,
+    Cache, DataBlock, DataLoaders, GrandparentSplitter, Kept, Labeller, RandomSplitter, RegexLabeller, Splitter,
     get_image_files, parent_label, using_attr,
 };
 use crate::fs::{create_dir, size, write_atomic};
@@ -29,7 +29,15 @@ const SPLIT_SEED: u64 = 42;
 ///
 /// # Errors
 /// When the labels' expression is none.
-pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
+pub fn data_block(d: &DataSettings, dir: &Path, seed: u64) -> Result<DataBlock> {
+    let budget = d.cache_gb.map(|gb| gb * 1e9);
+    let cache = match d.cache {
+        // What the GPU can't take is at least decoded only once.
+        CacheRule::Auto | CacheRule::Gpu => budget.map_or(Cache::Auto, |bytes| Cache::Ram(bytes as usize)),
+        CacheRule::Ram => Cache::Ram(budget.map_or(usize::MAX, |bytes| bytes as usize)),
+        CacheRule::Disk => Cache::Disk { file: cache_file(dir)?, budget: budget.unwrap_or(50e9) as u64 },
+        CacheRule::Off => Cache::Off,
+    };
     let block = DataBlock::new((ImageBlock::with(decode_options(d)), crate::data::CategoryBlock))
         .get_items(get_image_files)
         .item_tfms(Resize::new(d.item_size))
@@ -37,12 +45,7 @@ pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
         .bs(d.bs)
         .val_bs(d.val_bs)
         .workers(d.workers.unwrap_or(0))
-        .cache(match d.cache {
-            // What the GPU can't take is at least decoded only once.
-            CacheRule::Auto | CacheRule::Gpu => Cache::Auto,
-            CacheRule::Ram => Cache::Ram(usize::MAX),
-            CacheRule::Off => Cache::Off,
-        })
+        .cache(cache)
         .skip_bad(d.skip_bad)
         .seed(seed);
     let block = match &d.label_re {
@@ -50,6 +53,28 @@ pub fn data_block(d: &DataSettings, seed: u64) -> Result<DataBlock> {
         None => block.get_y(parent_label),
     };
     Ok(block.splitter(splitter(d)))
+}
+
+/// Where a folder's decoded pictures are kept: by its name, for people, and by a number of its whole path, for folders of one name.
+fn cache_file(dir: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(dir).map_err(|e| Error::io("find the folder", dir, e))?;
+    // FNV-1a: a name, not a proof. What is in the file is looked up by path.
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let number = whole.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    let name = whole.file_name().unwrap_or_default().to_string_lossy();
+    Ok(cache_dir().join(format!("{name}-{number:016x}.pics")))
+}
+
+/// Where things are kept that can be made again: `ONECYCLE_CACHE`, else `cache` in `ONECYCLE_HOME`, else the user's cache directory, else
+/// the system's temporary one.
+pub fn cache_dir() -> PathBuf {
+    let dir = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    dir("ONECYCLE_CACHE")
+        .or_else(|| dir(crate::fetch::HOME).map(|d| d.join("cache")))
+        .or_else(|| dir("XDG_CACHE_HOME").map(|d| d.join("onecycle")))
+        .or_else(|| dir("LOCALAPPDATA").map(|d| d.join("onecycle")))
+        .or_else(|| dir("HOME").map(|d| d.join(".cache/onecycle")))
+        .unwrap_or_else(|| std::env::temp_dir().join("onecycle"))
 }
 
 /// The split that the settings describe.
@@ -75,6 +100,10 @@ pub fn decode_options(d: &DataSettings) -> DecodeOptions {
 /// When the data can't be trained on.
 pub fn load(block: &DataBlock, dir: &Path, context: &Context) -> Result<DataLoaders> {
     let dls = block.dataloaders(dir)?;
+    match dls.kept() {
+        Kept::OnDisk { .. } => context.console.note(&dls.kept().to_string()),
+        kept => context.console.detail(&kept.to_string()),
+    }
     for (path, reason) in dls.skipped() {
         context.console.note(&format!("left out: {reason} [{}]", path.display()));
     }
@@ -106,18 +135,18 @@ pub fn device(named: flags::Device, context: &Context) -> Result<Device> {
     }
 }
 
-/// [`device()`], when it can train as wanted.
+/// [`device()`] for a training, which is told when half precision makes it slower.
 ///
 /// # Errors
-/// As [`device()`]; and [`ErrorKind::Device`] when bf16 is wanted of the CPU.
-pub fn training_device(named: flags::Device, bf16: bool, context: &Context) -> Result<Device> {
+/// As [`device()`].
+pub fn training_device(named: flags::Device, half: bool, context: &Context) -> Result<Device> {
     let device = device(named, context)?;
-    match (device, bf16) {
-        (Device::Cpu, true) => Err(Error::new(ErrorKind::Device, "the CPU computes in f32 only")
-            .on("--bf16")
-            .remedy("leave it out, or train on a GPU: --device cuda says why there is none")),
-        _ => Ok(device),
+    if half && device == Device::Cpu {
+        context
+            .console
+            .note("the CPU computes in f32 and rounds to half precision: slower than f32, for trying it out");
     }
+    Ok(device)
 }
 
 /// Trains once and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
@@ -131,7 +160,7 @@ pub fn train_once(
     device: Device,
     context: &Context,
 ) -> Result<[Option<f64>; 3]> {
-    let block = data_block(&settings.data, seed)?;
+    let block = data_block(&settings.data, &settings.dir, seed)?;
     let dls = load(&block, &settings.dir, context)?;
     create_dir(out)?;
     write_text(&out.join("settings.toml"), &settings.to_toml()?)?;
@@ -147,6 +176,8 @@ pub fn train_once(
     }
     if settings.bf16 {
         learn = learn.to_bf16()?;
+    } else if settings.fp16 {
+        learn = learn.to_fp16()?;
     }
     let on_gpu = settings.data.cache == CacheRule::Gpu;
     if on_gpu && device == Device::Cpu {

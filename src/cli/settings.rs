@@ -91,6 +91,9 @@ pub struct DataSettings {
     pub workers: Option<usize>,
     /// What becomes of decoded pictures between epochs.
     pub cache: CacheRule,
+    /// What decoded pictures may take, in 10^9 bytes; none: as the rule says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_gb: Option<f64>,
     /// Whether unreadable pictures are left out.
     pub skip_bad: bool,
     /// Whether pictures are turned as EXIF says.
@@ -116,6 +119,7 @@ impl DataSettings {
             val_bs: flags.val_bs.unwrap_or(bs),
             workers: flags.workers,
             cache: flags.cache.unwrap_or_default(),
+            cache_gb: flags.cache_gb,
             skip_bad: flags.skip_bad.unwrap_or(false),
             exif: flags.exif.unwrap_or_default(),
             truncated: flags.truncated.unwrap_or_default(),
@@ -127,6 +131,7 @@ impl DataSettings {
     fn check(&self) -> Result<()> {
         check::label(self.label, self.label_re.as_deref())?;
         check::folders(self.train.as_deref(), self.valid.as_deref())?;
+        self.cache_gb.map_or(Ok(()), |gb| Check("--cache-gb").above(gb, 0.0, 1e6))?;
         Check("--valid-pct").between(self.valid_pct, 0.0, 1.0)?;
         Check("--item-size").within(self.item_size, 1, 4096)?;
         Check("--size").within(self.size, 1, 4096)?;
@@ -192,8 +197,10 @@ pub struct TrainSettings {
     pub lr_slice: Option<LrSlice>,
     /// Weight decay.
     pub wd: f64,
-    /// Whether to compute in bf16; whether the device can is seen when the command runs.
+    /// Whether to compute in bf16.
     pub bf16: bool,
+    /// Whether to compute in f16; not both.
+    pub fp16: bool,
     /// Seeds, device, threads.
     #[serde(flatten)]
     pub common: Common,
@@ -229,9 +236,14 @@ impl TrainSettings {
             lr_slice: flags.lr_slice.as_deref().map(check::lr_slice).transpose()?,
             wd: flags.wd.unwrap_or(0.01),
             bf16: flags.bf16.unwrap_or(false),
+            fp16: flags.fp16.unwrap_or(false),
             common: Common::resolve(common)?,
         };
         check::architecture(&settings.arch)?;
+        if settings.bf16 && settings.fp16 {
+            let error = Error::new(ErrorKind::Argument, "a network computes in bf16 or in f16").on("--bf16 and --fp16");
+            return Err(error.remedy("leave one of them out"));
+        }
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
         settings.freeze_epochs.map_or(Ok(()), |n| Check("--freeze-epochs").within(n, 0, 100_000))?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;

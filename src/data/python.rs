@@ -23,9 +23,20 @@ pub(crate) fn boolean(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }
 
-/// The shortest decimal that reads back as `value`, with a point.
+/// `repr` of a float: the shortest decimal that reads back as `value`, with a point, and an exponent of two digits at least for what is below
+/// 1e-4 or not below 1e16.
 pub(crate) fn float(value: f64) -> String {
-    format!("{value:?}")
+    if !value.is_finite() {
+        return value.to_string().to_lowercase();
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    match exponent.parse::<i32>() {
+        Ok(e) if !(-4..16).contains(&e) => {
+            format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
+        }
+        _ => format!("{value:?}"),
+    }
 }
 
 /// A one-dimensional integer tensor as torch prints it: right-aligned, wrapped at 80 columns.

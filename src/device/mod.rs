@@ -68,10 +68,6 @@ impl Device {
     /// [`ErrorKind::Shape`] in the name of `op` when the device doesn't compute in `dtype`.
     pub(crate) fn computes_in(self, op: &str, dtype: DType) -> Result<()> {
         match self {
-            Device::Cpu if dtype.is_half() => {
-                Err(Error::shape(op, format!("the processor computes in f32 and f64, not {dtype}"))
-                    .remedy("cast the operands to f32, or compute on a GPU"))
-            }
             Device::Cuda(_) if dtype == DType::F64 => {
                 Err(Error::shape(op, "a GPU computes in f32, f16 and bf16, not f64")
                     .remedy("cast the operands to f32, or compute on the CPU"))

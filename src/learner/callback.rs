@@ -91,8 +91,57 @@ pub enum Event {
     AfterBackward,
 }
 
+/// [`Event::Before`] a fit.
+pub const BEFORE_FIT: Event = Event::Before(Level::Fit);
+/// [`Event::Before`] an epoch.
+pub const BEFORE_EPOCH: Event = Event::Before(Level::Epoch);
+/// [`Event::Before`] an epoch's training pass.
+pub const BEFORE_TRAIN: Event = Event::Before(Level::Train);
+/// [`Event::Before`] an epoch's validation pass.
+pub const BEFORE_VALIDATE: Event = Event::Before(Level::Validate);
+/// [`Event::Before`] a batch.
+pub const BEFORE_BATCH: Event = Event::Before(Level::Batch);
+/// [`Event::Before`] an optimizer's step.
+pub const BEFORE_STEP: Event = Event::Before(Level::Step);
+/// [`Event::After`] a batch.
+pub const AFTER_BATCH: Event = Event::After(Level::Batch);
+/// [`Event::After`] an epoch's training pass.
+pub const AFTER_TRAIN: Event = Event::After(Level::Train);
+/// [`Event::After`] an epoch.
+pub const AFTER_EPOCH: Event = Event::After(Level::Epoch);
+/// [`Event::After`] a fit.
+pub const AFTER_FIT: Event = Event::After(Level::Fit);
+
+impl Event {
+    /// fastai's name: `before_fit`, `after_cancel_batch`.
+    pub fn name(self) -> String {
+        let (when, level) = match self {
+            Event::Before(level) => ("before", level),
+            Event::Cancelled(level) => ("after_cancel", level),
+            Event::After(level) => ("after", level),
+            Event::AfterPred => return "after_pred".into(),
+            Event::AfterLoss => return "after_loss".into(),
+            Event::BeforeBackward => return "before_backward".into(),
+            Event::AfterBackward => return "after_backward".into(),
+        };
+        format!("{when}_{}", format!("{level:?}").to_lowercase())
+    }
+
+    /// Its number among all events, below 32.
+    pub(super) fn place(self) -> u32 {
+        match self {
+            Event::Before(level) => level as u32,
+            Event::Cancelled(level) => 6 + level as u32,
+            Event::After(level) => 12 + level as u32,
+            Event::AfterPred => 18,
+            Event::AfterLoss => 19,
+            Event::BeforeBackward => 20,
+            Event::AfterBackward => 21,
+        }
+    }
+}
+
 /// Something that takes part in a fit; see the [module](self). All events do nothing unless overridden.
-#[allow(unused_variables)]
 pub trait Callback: Send {
     /// Its name, as `summary()` lists it.
     fn name(&self) -> &'static str;
@@ -108,73 +157,79 @@ pub trait Callback: Send {
         true
     }
 
+    /// The events at which it acts, for [`Learner::show_training_loop`]; none when it doesn't say. Whether they are called doesn't depend
+    /// on it.
+    fn events(&self) -> Option<&'static [Event]> {
+        None
+    }
+
     /// The fit begins.
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// An epoch begins.
     fn before_epoch(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The training pass of an epoch begins.
     fn before_train(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The validation pass of an epoch begins.
     fn before_validate(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// A batch is there, in training or validation.
     fn before_batch(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// Its predictions are there.
     fn after_pred(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// Its loss is there.
     fn after_loss(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The walk back begins (training).
     fn before_backward(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The gradients are there (training).
     fn after_backward(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The optimizer is about to step (training).
     fn before_step(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The optimizer has stepped, or its step was cancelled (training).
     fn after_step(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The batch is done.
     fn after_batch(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The training pass is done.
     fn after_train(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The validation pass is done.
     fn after_validate(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The epoch is done.
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// The fit is done.
     fn after_fit(&mut self, learn: &mut Learner) -> Signal {
-        Ok(())
+        learn.pass()
     }
     /// A level was cancelled.
-    fn after_cancel(&mut self, level: Level, learn: &mut Learner) -> Signal {
-        Ok(())
+    fn after_cancel(&mut self, _: Level, learn: &mut Learner) -> Signal {
+        learn.pass()
     }
 }
 

@@ -5,11 +5,13 @@
 //! Everything else happens in the [callbacks](super::callback) that the events in between call.
 
 use super::Learner;
-use super::callback::{self, Callback, Event, Level, Signal, Stop};
+use super::callback::{Callback, Event, Level, Signal, Stop};
+use super::callbacks::SkipToEpoch;
+use super::callbacks::mix::Mixed;
 use super::feed::{Fed, Feed};
 use super::metrics::Running;
 use super::policies::FitOptions;
-use super::scheduler::{ParamScheduler, SkipToEpoch};
+use super::scheduler::ParamScheduler;
 use super::{Slot, Stay, loss};
 use crate::data::{Batch, BatchDraws, Subset};
 use crate::nn::{Context, Module};
@@ -34,8 +36,14 @@ pub(super) struct Progress {
     pub y: Option<Tensor>,
     pub pred: Option<Tensor>,
     pub loss: Option<Tensor>,
+    /// The second targets of mixed items.
+    pub mixed: Option<Mixed>,
+    /// Norms whose weights don't train keep their statistics.
+    pub norms_rest: bool,
     /// What the walk back begins with: 1 unless a callback scales the loss.
     pub loss_scale: f64,
+    /// The scale of each step, in f16.
+    pub scales: Vec<f64>,
     /// Losses that are on their way from the device, each with its batch.
     pub coming: VecDeque<(usize, Pending)>,
     /// Training losses that have arrived and are not in the recorder yet.
@@ -87,8 +95,8 @@ impl Learner {
         self.at = Progress { n_epoch: epochs, ..Progress::default() };
         let own = scheduler.map(|s| Box::new(s) as Box<dyn Callback>);
         let skip = (options.start_epoch > 0).then(|| Box::new(SkipToEpoch(options.start_epoch)) as Box<dyn Callback>);
-        self.cbs.extend(own.into_iter().chain(skip).map(|cb| Slot { cb, stay: Stay::ThisFit }));
-        self.cbs.extend(options.cbs.drain(..).map(|cb| Slot { cb, stay: Stay::GoBack }));
+        self.cbs.extend(own.into_iter().chain(skip).map(|cb| Slot::new(cb, Stay::ThisFit)));
+        self.cbs.extend(options.cbs.drain(..).map(|cb| Slot::new(cb, Stay::GoBack)));
         self.sort_cbs();
         if let Device::Cuda(gpu) = self.device {
             gpu.reset_peak();
@@ -160,7 +168,7 @@ impl Learner {
         let epoch = self.epochs_seen;
         let mut batches = Feed::new(&self.dls.train, epoch, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
-            self.load(i, &batch?, Subset::Train, epoch)?;
+            self.set_batch(i, &batch?, Subset::Train, epoch)?;
             self.level(Level::Batch, Learner::train_batch)?;
         }
         self.at.waited += batches.waited();
@@ -171,7 +179,7 @@ impl Learner {
 
     fn train_batch(&mut self) -> Signal {
         let step = self.epochs_seen * self.at.n_iter as u64 + self.at.iter as u64;
-        self.forward(&Context::train(self.seed, step))?;
+        self.forward(&Context::train(self.seed, step).rest_frozen_norms(self.at.norms_rest))?;
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
             let scale = Tensor::full(self.at.loss_scale, loss.shape(), loss.dtype(), loss.device())?;
@@ -186,7 +194,7 @@ impl Learner {
     fn validate_pass(&mut self) -> Signal {
         let mut batches = Feed::new(&self.dls.valid, 0, self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
-            self.load(i, &batch?, Subset::Valid, 0)?;
+            self.set_batch(i, &batch?, Subset::Valid, 0)?;
             self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
         }
         self.at.waited += batches.waited();
@@ -198,7 +206,10 @@ impl Learner {
         self.at.pred = Some(self.model.forward(&x, cx)?);
         self.event(Event::AfterPred)?;
         if let Some(pred) = &self.at.pred {
-            let loss = self.loss.mean(pred, &y, None)?;
+            let loss = match &self.at.mixed {
+                Some(mixed) => mixed.loss(&*self.loss, pred, &y)?,
+                None => self.loss.mean(pred, &y, None)?,
+            };
             self.at.coming.push_back((self.at.iter, loss.read_back()?));
             self.at.loss = Some(loss);
         }
@@ -227,8 +238,8 @@ impl Learner {
     }
 
     /// Makes a batch the present one: batch transforms on the device.
-    fn load(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
-        (self.at.iter, self.at.loss_scale) = (i, 1.0);
+    fn set_batch(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
+        (self.at.iter, self.at.loss_scale, self.at.mixed) = (i, 1.0, None);
         let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
         self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);
         self.at.y = Some(batch.targets.to_tensor(self.device)?);
@@ -254,7 +265,7 @@ impl Learner {
     fn event(&mut self, event: Event) -> Signal {
         self.keep_books(event)?;
         let mut cbs = std::mem::take(&mut self.cbs);
-        let outcome = cbs.iter_mut().try_for_each(|slot| callback::call(slot.cb.as_mut(), event, self));
+        let outcome = cbs.iter_mut().try_for_each(|slot| slot.call(event, self));
         cbs.append(&mut self.cbs); // callbacks that callbacks have added
         self.cbs = cbs;
         outcome
@@ -315,7 +326,7 @@ impl Learner {
                 self.recorder.rows.push(row.clone());
                 self.recorder.history.push(row);
             }
-            Event::After(Level::Fit) => (at.x, at.y, at.pred, at.loss) = (None, None, None, None),
+            Event::After(Level::Fit) => (at.x, at.y, at.pred, at.loss, at.mixed) = (None, None, None, None, None),
             _ => {}
         }
         Ok(())

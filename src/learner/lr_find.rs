@@ -4,12 +4,12 @@
 //! the smoothed loss falls fast, training goes well; where it explodes, it is over. The rules that turn the curve into a number are in
 //! `suggest.rs`.
 //!
-//! **Nothing is changed by it.** Parameters, running statistics, what the optimizer remembers, its hyper-parameters, the recorder and the
-//! place in the sequence of random numbers are afterwards what they were, bit for bit, even if a batch fails. (fastai restores model and
-//! optimizer, but neither the random generators nor the recorder.) It costs no memory but for what training changes: tensors share
-//! theirs until one of them is written to.
+//! **Nothing is changed by it.** Parameters, running statistics, what the optimizer remembers, its hyper-parameters, the record of the
+//! last fit and the place in the sequence of random numbers are afterwards what they were, bit for bit, even if a batch fails. (fastai
+//! restores model and optimizer, but neither the random generators nor the recorder.) It costs no memory but for what training changes:
+//! tensors share theirs until one of them is written to. The curve stays in [`Recorder::lr_find`](super::Recorder::lr_find).
 
-use super::callback::{Callback, Level, Signal, Stop};
+use super::callback::{AFTER_BATCH, AFTER_TRAIN, BEFORE_BATCH, BEFORE_VALIDATE, Callback, Event, Level, Signal, Stop};
 use super::policies::FitOptions;
 use super::recorder::Smooth;
 use super::suggest::{self, Curve};
@@ -183,6 +183,10 @@ impl Callback for LrFinder {
         60
     }
 
+    fn events(&self) -> Option<&'static [Event]> {
+        Some(&[BEFORE_BATCH, AFTER_BATCH, AFTER_TRAIN, BEFORE_VALIDATE])
+    }
+
     fn before_batch(&mut self, learn: &mut Learner) -> Signal {
         if learn.is_training() {
             let lr = self.settings.lr(self.i);
@@ -279,7 +283,9 @@ impl Learner {
         outcome?;
         restored?;
         let search = std::mem::take(&mut *search.lock().unwrap_or_else(PoisonError::into_inner));
-        SuggestedLrs::new(search.lrs, search.losses, settings.num_it)
+        let found = SuggestedLrs::new(search.lrs, search.losses, settings.num_it)?;
+        self.recorder.lr_find = Some(found.clone());
+        Ok(found)
     }
 }
 

@@ -15,17 +15,21 @@
 //! | question | file |
 //! |---|---|
 //! | what happens in a fit, in which order | `fit.rs`, the loop on one screen |
+//! | how it computes in half precision | `mixed_precision.rs` |
 //! | which learning rate when | `policies.rs`, `scheduler.rs` |
 //! | which learning rate at all | `lr_find.rs`, `suggest.rs` |
 //! | how batches get to the device | `feed.rs` |
-//! | how to take part in it | `callback.rs` |
+//! | how to take part in it | `callback.rs`, `batch.rs`, `show_loop.rs` |
+//! | what fastai's callbacks do | `callbacks/` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
-//! | how a model leaves the program and comes back | `export.rs` |
+//! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
+mod batch;
 pub mod callback;
+pub mod callbacks;
 mod export;
 mod feed;
 mod fit;
@@ -33,18 +37,25 @@ mod interpret;
 pub mod loss;
 mod lr_find;
 pub mod metrics;
+mod mixed_precision;
 mod policies;
 mod predict;
 mod pretrained;
 #[cfg(feature = "cli")]
 mod progress;
 mod recorder;
+mod save;
 mod scheduler;
+mod show_loop;
 pub mod suggest;
 mod table;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
+pub use callbacks::{
+    BnFreeze, CSVLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLROnPlateau,
+    SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
+};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
 pub use loss::{
@@ -56,12 +67,13 @@ pub use metrics::{
     Average, Metric, accuracy, accuracy_multi, accuracy_multi_at, argmax, error_rate, f1_score, f1_score_multi, mae,
     mse, precision, precision_multi, recall, recall_multi, rmse, top_k_accuracy,
 };
+pub use mixed_precision::{GradScaler, MixedPrecision};
 pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 pub use recorder::{Recorder, Row, Smooth};
-pub use scheduler::{ParamScheduler, SkipToEpoch, StopOnFlag, TerminateOnNaN};
+pub use scheduler::ParamScheduler;
 pub use table::{Table, format_time};
 pub use vision_learner::{vision_learner, vision_learner_on};
 
@@ -71,6 +83,7 @@ use crate::nn::{Arch, HeadOptions, Module, Sequential};
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::{DType, Device, Result};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model with its data, loss and optimizer; see the [module](self).
@@ -98,12 +111,18 @@ pub struct Learner {
     epochs_seen: u64,
     /// The learning-rate finder is at work.
     finding_lr: bool,
+    /// Where it writes to.
+    path: PathBuf,
+    /// The last event that was called was one that does nothing.
+    passed: bool,
 }
 
 /// A callback, and how long it stays.
 struct Slot {
     cb: Box<dyn Callback>,
     stay: Stay,
+    /// The events, by place, at which it was seen to do nothing.
+    passes: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -127,7 +146,7 @@ impl Learner {
             opt,
             loss: loss::TargetKind::of(dls.datasets().targets()).loss(),
             metrics: Vec::new(),
-            cbs: vec![Slot { cb: Box::new(TerminateOnNaN), stay: Stay::Always }],
+            cbs: vec![Slot::new(Box::new(TerminateOnNaN), Stay::Always)],
             recorder: Recorder::default(),
             weights: None,
             wd: None,
@@ -138,6 +157,8 @@ impl Learner {
             dls,
             epochs_seen: 0,
             finding_lr: false,
+            path: PathBuf::from("."),
+            passed: false,
         }
     }
 
@@ -165,6 +186,12 @@ impl Learner {
         self
     }
 
+    /// Whether norms in frozen groups train, as they do by default. fastai: the argument `train_bn`.
+    pub fn train_bn(mut self, on: bool) -> Learner {
+        self.opt.train_bn(on);
+        self
+    }
+
     /// Moves the model to a device; [`vision_learner`] has put it on the best one. What the optimizer remembers is forgotten.
     ///
     /// # Errors
@@ -175,16 +202,6 @@ impl Learner {
         self.opt.clear_state();
         self.device = device;
         self.kept = None;
-        Ok(self)
-    }
-
-    /// Computes in bf16: activations and gradients in half the memory, with f32's range. Parameters, statistics and sums stay f32.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the device computes in f32 only, as the processor does.
-    pub fn to_bf16(mut self) -> Result<Learner> {
-        self.device.computes_in("to_bf16", DType::BF16)?;
-        self.dtype = DType::BF16;
         Ok(self)
     }
 
@@ -223,7 +240,7 @@ impl Learner {
 
     /// Adds a callback.
     pub fn add_cb(&mut self, cb: impl Callback + 'static) {
-        self.cbs.push(Slot { cb: Box::new(cb), stay: Stay::Always });
+        self.cbs.push(Slot::new(Box::new(cb), Stay::Always));
         self.sort_cbs();
     }
 

@@ -57,16 +57,6 @@ impl Learner {
         self.weights.as_deref()
     }
 
-    /// Whether norms train in frozen groups too, as they do unless told otherwise. Their statistics move in either case.
-    /// fastai: `train_bn`.
-    ///
-    /// # Errors
-    /// None in practice; what is frozen is frozen anew, which can fail where there is no such group.
-    pub fn train_bn(mut self, on: bool) -> Result<Learner> {
-        self.opt.train_bn(on)?;
-        Ok(self)
-    }
-
     /// Whether weight decay acts on norms and biases too, as it does not unless asked for. fastai: `wd_bn_bias`.
     pub fn wd_bn_bias(mut self, on: bool) -> Learner {
         self.opt.wd_bn_bias(on);

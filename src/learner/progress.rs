@@ -10,7 +10,10 @@
 //! of training leaves some thousand lines instead of a million. Nothing here panics over a closed pipe: a training run whose
 //! table nobody reads any more goes on.
 
-use super::callback::{Callback, Signal};
+use super::callback::{
+    AFTER_BATCH, AFTER_EPOCH, AFTER_FIT, BEFORE_EPOCH, BEFORE_FIT, BEFORE_TRAIN, BEFORE_VALIDATE, Callback, Event,
+    Signal,
+};
 use super::table::format_time;
 use super::{Learner, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -35,12 +38,23 @@ pub enum Verbosity {
 pub struct ProgressCallback {
     progress: Progress,
     table: Option<Table>,
+    /// Messages that have been printed.
+    told: usize,
 }
 
 impl ProgressCallback {
     /// Shows as much as `verbosity` says.
     pub fn new(verbosity: Verbosity) -> ProgressCallback {
-        ProgressCallback { progress: Progress::new(verbosity == Verbosity::TableOnly), table: None }
+        ProgressCallback { progress: Progress::new(verbosity == Verbosity::TableOnly), table: None, told: 0 }
+    }
+}
+
+impl ProgressCallback {
+    /// Prints what callbacks have said since the last time.
+    fn tell(&mut self, learn: &Learner) {
+        let messages = learn.recorder().messages();
+        messages[self.told.min(messages.len())..].iter().for_each(|line| self.progress.result(line));
+        self.told = messages.len();
     }
 }
 
@@ -53,11 +67,21 @@ impl Callback for ProgressCallback {
         60
     }
 
+    fn events(&self) -> Option<&'static [Event]> {
+        Some(&[BEFORE_FIT, BEFORE_EPOCH, BEFORE_TRAIN, BEFORE_VALIDATE, AFTER_BATCH, AFTER_EPOCH, AFTER_FIT])
+    }
+
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
+        self.told = 0;
         self.table = (!learn.in_lr_find()).then(|| Table::new(learn.metric_names()));
         if let Some(table) = &self.table {
             self.progress.result(&table.header());
         }
+        Ok(())
+    }
+
+    fn before_epoch(&mut self, learn: &mut Learner) -> Signal {
+        self.tell(learn);
         Ok(())
     }
 
@@ -75,6 +99,7 @@ impl Callback for ProgressCallback {
     fn after_batch(&mut self, learn: &mut Learner) -> Signal {
         let loss = if learn.is_training() { learn.recorder().losses().last().copied() } else { None };
         self.progress.batch(learn.iter() + 1, loss);
+        self.tell(learn);
         Ok(())
     }
 
@@ -85,7 +110,8 @@ impl Callback for ProgressCallback {
         Ok(())
     }
 
-    fn after_fit(&mut self, _: &mut Learner) -> Signal {
+    fn after_fit(&mut self, learn: &mut Learner) -> Signal {
+        self.tell(learn);
         self.progress.finish();
         Ok(())
     }

@@ -7,6 +7,8 @@
 //! fastai empties its recorder whenever anything is predicted. Here [`Recorder::losses`] and its kin belong to the last fit,
 //! whatever happens after it, and [`Recorder::history`] keeps the rows of all fits.
 
+use super::SuggestedLrs;
+use super::table::{csv_header, csv_line};
 use crate::Result;
 use crate::fs::write_atomic;
 use std::path::Path;
@@ -85,6 +87,10 @@ pub struct Recorder {
     pub(super) iters: Vec<usize>,
     pub(super) rows: Vec<Row>,
     pub(super) history: Vec<Row>,
+    pub(super) messages: Vec<String>,
+    /// Hyper-parameters that the last fit has scheduled.
+    pub(super) scheduled: &'static [&'static str],
+    pub(super) lr_find: Option<SuggestedLrs>,
 }
 
 impl Recorder {
@@ -123,6 +129,22 @@ impl Recorder {
         &self.history
     }
 
+    /// What the callbacks of the last fit had to say, line by line; see [`Learner::say`](super::Learner::say).
+    pub fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
+    /// The hyper-parameters that the last fit has scheduled, each with its value at every batch: `lr`, and `mom` under one-cycle. fastai: `hps`.
+    pub fn hps(&self) -> Vec<(&'static str, &[f64])> {
+        let values = |name| if name == "lr" { self.lrs() } else { self.moms() };
+        self.scheduled.iter().map(|&name| (name, values(name))).collect()
+    }
+
+    /// What the learning-rate finder has found last.
+    pub fn lr_find(&self) -> Option<&SuggestedLrs> {
+        self.lr_find.as_ref()
+    }
+
     /// The last epoch's number called `name`: `train_loss`, `valid_loss`, or a metric.
     pub fn last(&self, name: &str) -> Option<f64> {
         self.rows.last()?.get(name)
@@ -135,7 +157,8 @@ impl Recorder {
     }
 
     pub(super) fn begin_fit(&mut self) {
-        *self = Recorder { history: std::mem::take(&mut self.history), ..Recorder::default() };
+        let (history, lr_find) = (std::mem::take(&mut self.history), self.lr_find.take());
+        *self = Recorder { history, lr_find, ..Recorder::default() };
     }
 
     /// Writes the rows of all fits as CSV, atomically: fastai's `history.csv`, numbers at full precision.
@@ -145,13 +168,8 @@ impl Recorder {
     pub fn save_csv(&self, path: &Path) -> Result<()> {
         write_atomic(path, |out| {
             let Some(first) = self.history.first() else { return Ok(()) };
-            writeln!(out, "epoch,train_loss,{},time", first.names.join(","))?;
-            for row in &self.history {
-                let number = |v: Option<f64>| v.map_or(String::new(), |v| v.to_string());
-                let cells: Vec<String> = row.values().into_iter().map(number).collect();
-                writeln!(out, "{},{},{}", row.epoch, cells.join(","), super::table::format_time(row.seconds))?;
-            }
-            Ok(())
+            writeln!(out, "{}", csv_header(&first.names[1..]))?;
+            self.history.iter().try_for_each(|row| writeln!(out, "{}", csv_line(row)))
         })
     }
 }

@@ -1,6 +1,9 @@
 //! fastai's training table, character for character, trailing blanks included: whoever compares two runs with `diff` should
 //! see two runs. A pure function of names and numbers.
 
+use super::Row;
+use crate::data::python;
+
 /// The width of a cell at least: six decimals of a loss.
 const NARROWEST: usize = 8;
 
@@ -52,6 +55,20 @@ impl Table {
         let cells = self.cells(epoch, values, seconds);
         cells.iter().enumerate().map(|(i, cell)| format!("{cell:0$}", width(i))).collect()
     }
+}
+
+/// The header of a table with these metrics, as CSV.
+pub(super) fn csv_header(metrics: &[String]) -> String {
+    Table::new(metrics).names().join(",")
+}
+
+/// An epoch's numbers as CSV: fastai's text, all digits.
+pub(super) fn csv_line(row: &Row) -> String {
+    let values = row.values();
+    let left_out = values.iter().all(Option::is_none);
+    let numbers = values.into_iter().filter(|_| !left_out).map(|v| v.map_or("None".to_string(), python::float));
+    let cells = [row.epoch.to_string()].into_iter().chain(numbers).chain([format_time(row.seconds)]);
+    cells.collect::<Vec<_>>().join(",")
 }
 
 /// Whole seconds, truncated: `01:05`, from one hour on `1:01:05`.

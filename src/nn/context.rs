@@ -1,6 +1,7 @@
 //! What a forward pass knows besides its input.
 
 use super::module::ModuleId;
+use super::parameter::Param;
 use crate::tensor::Shape;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub struct Context {
     training: bool,
+    frozen_norms_rest: bool,
     seed: u64,
     step: u64,
     dropouts: Cell<u64>,
@@ -36,6 +38,11 @@ impl Context {
         Context { training: true, seed, step, ..Context::default() }
     }
 
+    /// In training: norms whose weights don't train keep their running statistics and use them, if `on`.
+    pub fn rest_frozen_norms(self, on: bool) -> Context {
+        Context { frozen_norms_rest: on, ..self }
+    }
+
     /// Evaluation that remembers the shapes every module sees.
     pub(crate) fn tracing() -> Context {
         Context { trace: Some(RefCell::default()), ..Context::default() }
@@ -44,6 +51,11 @@ impl Context {
     /// True in training.
     pub fn is_training(&self) -> bool {
         self.training
+    }
+
+    /// Whether a norm uses the batch's statistics.
+    pub(crate) fn trains_norm(&self, weight: &Param) -> bool {
+        self.training && (weight.is_trainable() || !self.frozen_norms_rest)
     }
 
     /// The address of the next dropout mask: seed, step, and the how-manieth dropout of this pass it is.

@@ -129,6 +129,11 @@ impl Parameter {
         self.slot.take()
     }
 
+    /// Replaces the gradient gathered so far.
+    pub(crate) fn set_grad(&self, grad: Tensor) {
+        self.slot.set(grad);
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> usize {
         self.read().master.numel()

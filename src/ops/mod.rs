@@ -20,10 +20,13 @@ pub mod flatten;
 pub mod gradient_norm;
 pub mod linear;
 pub mod max_pool;
+pub mod mix;
 pub mod optimizer_step;
 pub mod pointwise_loss;
 pub mod relu;
+mod rounded;
 pub mod rows;
+pub mod unscale;
 
 pub use add::add;
 pub use augment::augment;
@@ -33,13 +36,15 @@ pub use conv2d::conv2d;
 pub use cross_entropy::{count_correct, cross_entropy, softmax, weighted_cross_entropy};
 pub use dropout::dropout;
 pub use flatten::flatten;
-pub use gradient_norm::gradient_norm;
+pub use gradient_norm::{clip_gradients, gradient_norm};
 pub use linear::linear;
 pub use max_pool::max_pool;
+pub use mix::{cut_mix, mix_up};
 pub use optimizer_step::optimizer_step;
 pub use pointwise_loss::pointwise_loss;
 pub use relu::relu;
 pub use rows::{put_rows, take_rows};
+pub use unscale::unscale;
 
 /// The structs that go to kernels by value, for a test that compares them with the kernels' own.
 #[doc(hidden)]
@@ -56,8 +61,10 @@ pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
         dropout::cuda::Dropout::layout(),
         gradient_norm::cuda::Gradient::layout(),
         max_pool::cuda::MaxPool::layout(),
+        mix::cuda::CutMix::layout(),
         optimizer_step::cuda::Piece::layout(),
         optimizer_step::cuda::Update::layout(),
         pointwise_loss::cuda::PointwiseLoss::layout(),
+        unscale::cuda::Scaled::layout(),
     ]
 }

@@ -2,8 +2,9 @@
 
 use crate::nn::parameter::Value;
 use crate::nn::{Param, Role};
+use crate::ops::gradient_norm::GradientNorm;
 use crate::ops::optimizer_step::{Item, Rule, State, Step, optimizer_steps};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Tensor, ops};
 use std::ops::Range;
 
 /// The hyper-parameters of a group.
@@ -242,17 +243,6 @@ impl Optimizer {
         }
     }
 
-    /// Whether norms train in frozen groups too; see [`Optimizer::new`]. Freezes anew what is frozen, which forgets all state.
-    ///
-    /// # Errors
-    /// As [`Optimizer::freeze_to`].
-    pub fn train_bn(&mut self, on: bool) -> Result<()> {
-        for entry in self.groups.iter_mut().flat_map(|g| &mut g.entries) {
-            entry.always_trains = on && entry.param.role() == Role::Norm;
-        }
-        self.freeze_to(self.frozen_idx as isize)
-    }
-
     /// Which optimizer it is.
     pub fn kind(&self) -> OptimizerKind {
         self.kind
@@ -330,6 +320,40 @@ impl Optimizer {
         optimizer_steps(&mut items)
     }
 
+    /// Lets `f` see and change the gradients of all parameters that have one, in the groups' order.
+    ///
+    /// # Errors
+    /// Whatever `f` fails with; the gradients are forgotten then.
+    pub fn with_gradients<R>(&self, f: impl FnOnce(&mut [Tensor]) -> Result<R>) -> Result<R> {
+        let taken = self.groups.iter().flat_map(|g| &g.entries).filter_map(|e| Some((&e.param, e.param.take_grad()?)));
+        let (params, mut gradients): (Vec<&Param>, Vec<Tensor>) = taken.unzip();
+        let result = f(&mut gradients)?;
+        params.into_iter().zip(gradients).for_each(|(param, gradient)| param.set_grad(gradient));
+        Ok(result)
+    }
+
+    /// Whether norms train in frozen groups; see [`Optimizer::new`].
+    pub fn train_bn(&mut self, on: bool) {
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            for entry in group.entries.iter_mut().filter(|entry| entry.param.role() == Role::Norm) {
+                entry.always_trains = on;
+                entry.param.set_trainable(on || g >= self.frozen_idx);
+            }
+        }
+    }
+
+    /// Scales all gradients by one factor so that their norm, taken as one long vector, is at most `max_norm`. Returns the norm they had, if
+    /// there are any; on a GPU nobody waits for it.
+    ///
+    /// # Errors
+    /// The device has too little memory.
+    pub fn clip_gradients(&mut self, max_norm: f64) -> Result<Option<GradientNorm>> {
+        self.with_gradients(|gradients| match gradients.is_empty() {
+            true => Ok(None),
+            false => ops::clip_gradients(gradients, max_norm).map(Some),
+        })
+    }
+
     /// Forgets all gradients.
     pub fn zero_grad(&self) {
         for entry in self.groups.iter().flat_map(|g| &g.entries) {
@@ -349,6 +373,12 @@ impl Optimizer {
             group.hyper = hyper;
             group.entries.iter_mut().zip(states).for_each(|(entry, state)| entry.state = state);
         }
+    }
+
+    /// Replaces what it remembers of its parameters, in the order of [`Group::states`].
+    pub(crate) fn set_states(&mut self, states: Vec<State>) {
+        let entries = self.groups.iter_mut().flat_map(|group| &mut group.entries);
+        entries.zip(states).for_each(|(entry, state)| entry.state = state);
     }
 
     /// As it was when it was made: default hyper-parameters, no averages. What is frozen stays frozen. fastai: `reset_opt=True`.

@@ -3,7 +3,7 @@
 use super::{Float, Tensor, for_float, same_kind};
 use crate::device::Device;
 use crate::device::cpu::{PIECE, par_chunks_mut, simd::vectorized};
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 impl Tensor {
     /// `self += other`, in place when nobody else holds the memory of one of them.
@@ -19,6 +19,12 @@ impl Tensor {
             std::mem::swap(self, &mut other); // a + b = b + a exactly, and this way nothing is copied
         }
         match device {
+            // The processor computes half precision in f32, and rounds.
+            Device::Cpu if dtype.is_half() => {
+                let mut sum = self.cast(DType::F32)?;
+                sum.accumulate(other.cast(DType::F32)?)?;
+                *self = sum.cast(dtype)?;
+            }
             Device::Cpu => for_float!(dtype, T => add_assign::<T>(self.cpu_mut(), other.cpu())),
             Device::Cuda(gpu) => super::cuda::accumulate(gpu, self, &other)?,
         }

@@ -1,6 +1,8 @@
 //! What the test files share: the recorded values and a reader for them.
 #![allow(dead_code, missing_docs)]
 
+pub mod colours;
+pub mod drawn;
 pub mod emulated;
 pub mod http;
 pub mod pictures;

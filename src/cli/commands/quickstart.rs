@@ -29,11 +29,11 @@ pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     let out = free_directory(settings)?;
     let say = |line: &str| context.console.result(line);
     say("onecycle quickstart: pictures, a DataBlock, a thin ResNet-18 from scratch, one cycle\n")?;
-    let dir = render_quickstart(&cache(), PICTURES_SEED)?;
+    let dir = render_quickstart(&run::cache_dir(), PICTURES_SEED)?;
     say(&format!("pictures: {}\n", dir.display()))?;
 
     let train = train_settings(settings, dir.clone(), out.clone());
-    say(run::data_block(&train.data, train.common.seeds[0])?.summary(&dir)?.trim_end())?;
+    say(run::data_block(&train.data, &dir, train.common.seeds[0])?.summary(&dir)?.trim_end())?;
     say("")?;
     for (seed, out) in run_dir::per_seed(&out, &train.common) {
         let mut one = train.clone();
@@ -75,6 +75,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
             val_bs: 64,
             workers: None,
             cache: CacheRule::Auto,
+            cache_gb: None,
             skip_bad: false,
             exif: ExifRule::Ignore,
             truncated: TruncatedRule::Error,
@@ -88,6 +89,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         lr_slice: None,
         wd: 0.01,
         bf16: settings.bf16,
+        fp16: false,
         common: settings.common.clone(),
     }
 }
@@ -106,14 +108,4 @@ fn free_directory(settings: &QuickstartSettings) -> Result<PathBuf> {
     }
     run_dir::prepare(&out, settings.overwrite)?;
     Ok(out)
-}
-
-/// Where the pictures are kept between runs: `ONECYCLE_CACHE`, else the user's cache directory, else the system's temporary one.
-fn cache() -> PathBuf {
-    let dir = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    dir("ONECYCLE_CACHE")
-        .or_else(|| dir("XDG_CACHE_HOME").map(|d| d.join("onecycle")))
-        .or_else(|| dir("LOCALAPPDATA").map(|d| d.join("onecycle")))
-        .or_else(|| dir("HOME").map(|d| d.join(".cache/onecycle")))
-        .unwrap_or_else(|| std::env::temp_dir().join("onecycle"))
 }

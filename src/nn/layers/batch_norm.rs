@@ -6,7 +6,7 @@ use crate::{DType, Result, Tensor, ops};
 /// PyTorch's `BatchNorm2d` and `BatchNorm1d`: per channel over all other axes; see [`ops::batch_norm`](mod@crate::ops::batch_norm).
 ///
 /// In training it normalises by the batch's statistics whether or not its parameters are frozen, and moves the running ones:
-/// that is fastai's behaviour in a frozen body.
+/// that is fastai's behaviour in a frozen body. [`Context::rest_frozen_norms`] is the other one.
 #[derive(Debug)]
 pub struct BatchNorm {
     id: ModuleId,
@@ -57,6 +57,7 @@ impl BatchNorm {
     /// # Errors
     /// As [`ops::batch_norm()`].
     pub fn forward_fused(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool, cx: &Context) -> Result<Tensor> {
+        let training = cx.trains_norm(&self.weight);
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         let y = self.running_mean.update(|mean| {
             self.running_var.update(|var| {
@@ -69,14 +70,14 @@ impl BatchNorm {
                         running_var: var,
                         eps: self.eps,
                         momentum: self.momentum,
-                        training: cx.is_training(),
+                        training,
                         residual,
                         relu,
                     },
                 )
             })
         })?;
-        if cx.is_training() {
+        if training {
             self.num_batches_tracked.update(|count| {
                 *count = Tensor::on_cpu(count.item()? + 1.0, [], DType::I64);
                 Ok(())

@@ -6,6 +6,7 @@ mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{Error, Result};
 
@@ -18,6 +19,9 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return Err(Error::shape("add", format!("shapes {} and {} differ", a.shape(), b.shape())));
     }
     let (dtype, device) = same_kind("add", &[a, b])?;
+    if let Some(dtype) = half_on_cpu(a) {
+        return rounded::to(dtype, &add(&rounded::activation(a)?, &rounded::activation(b)?)?);
+    }
     let mut y = Tensor::uninit(a.shape(), dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(a.cpu(), b.cpu(), y.cpu_mut())),

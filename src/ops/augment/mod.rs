@@ -200,6 +200,9 @@ pub fn augment(bytes: &Tensor, a: &Augment, dtype: DType) -> Result<Tensor> {
         return Err(Error::shape("augment", message));
     }
     bytes.device().computes_in("augment", dtype)?;
+    if bytes.device() == Device::Cpu && dtype.is_half() {
+        return augment(bytes, a, DType::F32)?.cast(dtype);
+    }
     let mut out = Tensor::uninit([n, height, width, 3], dtype, bytes.device())?;
     match bytes.device() {
         Device::Cpu => for_float!(dtype, T => cpu::augment::<T>(bytes.cpu(), (h, w), a, out.cpu_mut())),

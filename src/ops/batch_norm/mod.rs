@@ -32,6 +32,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Element, Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
 
@@ -83,6 +84,11 @@ pub fn batch_norm(x: &Tensor, args: BatchNorm<'_>) -> Result<Tensor> {
     if args.training && m < 2 {
         let message = format!("needs more than one value per channel in training, got {}", x.shape());
         return Err(Error::shape("batch_norm", message).remedy("use a larger batch"));
+    }
+    if let Some(dtype) = half_on_cpu(x) {
+        let residual = args.residual.map(rounded::activation).transpose()?;
+        let args = BatchNorm { residual: residual.as_ref(), ..args };
+        return rounded::to(dtype, &batch_norm(&rounded::activation(x)?, args)?);
     }
     let mut y = Tensor::uninit(x.shape(), dtype, device)?;
     let mut mean = Tensor::uninit([c], dtype.master(), device)?;

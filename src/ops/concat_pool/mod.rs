@@ -11,6 +11,7 @@ mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{DType, Error, Result};
 
@@ -23,6 +24,9 @@ pub fn concat_pool(x: &Tensor) -> Result<Tensor> {
     let (dtype, device) = same_kind("concat_pool", &[x])?;
     if h * w == 0 {
         return Err(Error::shape("concat_pool", format!("pictures {} have no pixels", x.shape())));
+    }
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &concat_pool(&rounded::activation(x)?)?);
     }
     let mut y = Tensor::uninit([n, 1, 1, 2 * c], dtype, device)?;
     let mut winner = Tensor::uninit([n, c], DType::I64, device)?;

@@ -24,6 +24,7 @@ pub mod ladder;
 use crate::autograd::watch::{self, Phase};
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
 use ladder::Rung;
@@ -104,6 +105,10 @@ pub fn conv2d(
     let (dtype, device) = same_kind_with("conv2d", &[x, weight], bias.as_slice())?;
     if let Some(b) = bias.filter(|b| b.shape()[..] != [g.k]) {
         return Err(Error::shape("conv2d", format!("bias {} for {} output channels", b.shape(), g.k)));
+    }
+    if let Some(dtype) = half_on_cpu(x) {
+        let (x, weight) = (rounded::activation(x)?, rounded::parameter(weight)?);
+        return rounded::to(dtype, &conv2d(&x, &weight, bias, stride, padding)?);
     }
     let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], dtype, device)?;
     match device {

@@ -22,6 +22,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{DType, Error, Result};
 
@@ -80,6 +81,9 @@ fn mean(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>, options: &C
         let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
         return Err(Error::shape("cross_entropy", message));
     }
+    if half_on_cpu(logits).is_some() {
+        return mean(&rounded::activation(logits)?, targets, weights, options);
+    }
     let mut dx = Tensor::uninit(logits.shape(), dtype, device)?;
     let loss = match device {
         Device::Cpu => for_float!(dtype, T => {
@@ -114,7 +118,7 @@ pub fn softmax(logits: &Tensor) -> Result<Tensor> {
     autograd::refuse_grad("softmax", &[logits])?;
     match device {
         Device::Cpu => {
-            let mut y = logits.detach();
+            let (mut y, dtype) = (logits.detach().cast(dtype.master())?, dtype.master());
             let c = logits.shape().channels();
             for_float!(dtype, T => cpu::softmax::<T>(c, y.cpu_mut()));
             Ok(y)
@@ -133,6 +137,7 @@ pub fn count_correct(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     autograd::refuse_grad("count_correct", &[predictions])?;
     match predictions.device() {
         Device::Cpu => {
+            let predictions = &predictions.detach().cast(predictions.dtype().master())?;
             let c = predictions.shape().channels();
             let right =
                 for_float!(predictions.dtype(), T => cpu::count_correct::<T>(c, predictions.cpu(), targets.cpu()));

@@ -12,6 +12,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{DType, Error, ErrorKind, Result};
@@ -25,6 +26,9 @@ pub fn dropout(x: &Tensor, p: f64, seed: u64, step: u64, layer: u64) -> Result<T
         return Err(Error::new(ErrorKind::Argument, format!("the probability must be in 0..1, not {p}")).on("dropout"));
     }
     same_kind("dropout", &[x])?;
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &dropout(&rounded::activation(x)?, p, seed, step, layer)?);
+    }
     let rng = Rng::at(seed, Purpose::Dropout, step, layer);
     // 32 bits decide: the chance is exact to 2^-32.
     let threshold = (p * (1u64 << 32) as f64) as u64;
@@ -48,6 +52,9 @@ pub fn dropout_with(x: &Tensor, p: f64, mask: &Tensor) -> Result<Tensor> {
     if mask.dtype() != DType::U8 || mask.shape() != x.shape() || mask.device() != x.device() {
         let of = |t: &Tensor| format!("{} {} on {}", t.dtype(), t.shape(), t.device());
         return Err(Error::shape("dropout", format!("mask {} for {}", of(mask), of(x))));
+    }
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &masked(&rounded::activation(x)?, p, Mask::Stored(mask.detach()))?);
     }
     masked(x, p, Mask::Stored(mask.detach()))
 }

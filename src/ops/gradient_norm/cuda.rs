@@ -15,6 +15,19 @@ geometry! {
     }
 }
 
+/// `norm` is of these gradients, and on their device.
+pub(super) fn clip(gpu: Gpu, gradients: &mut [Tensor], norm: &Tensor, most: f64) -> Result<()> {
+    let pieces = pieces(gradients.iter().map(|d| d.numel()));
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    let table: Result<Vec<Gradient>> = gradients.iter_mut().map(|d| Ok(Gradient { d: d.address_mut()? })).collect();
+    let (table, work) = (gpu.upload_table(&table?)?, gpu.upload_table(&pieces)?);
+    let arguments = (table.address(), work.address(), norm.address(), most as f32);
+    // SAFETY: every piece lies inside its gradient, and no two gradients share memory, now that they are written to.
+    unsafe { gpu.launch(kernel!("gradient_clip"), Launch::blocks(pieces.len()), arguments) }
+}
+
 pub(super) fn gradient_norm(gpu: Gpu, gradients: &[&Tensor]) -> Result<GradientNorm> {
     let device = Device::Cuda(gpu);
     let pieces = pieces(gradients.iter().map(|d| d.numel()));

@@ -1,11 +1,12 @@
-//! The norm of all gradients together, and whether one of them is not finite.
+//! The norm of all gradients together, whether one of them is not finite, and clipping by the norm.
 //!
 //! ```text
 //! norm       = sqrt(sum over all numbers of all gradients of d²)
 //! not_finite = how many numbers are infinite or NaN
+//! clip:        d = d min(1, max_norm / (norm + 1e-6))
 //! ```
 //!
-//! Gradient clipping divides by the first, loss scaling looks at the second. Both stay on the gradients' device: whoever asks
+//! Clipping divides by the first, loss scaling looks at the second. Both stay on the gradients' device: whoever asks
 //! for the number waits for it, whoever hands it to the next kernel doesn't.
 
 mod cpu;
@@ -22,6 +23,25 @@ pub struct GradientNorm {
     pub norm: Tensor,
     /// How many numbers are infinite or NaN: an i64 scalar.
     pub not_finite: Tensor,
+}
+
+/// Scales `gradients` in place so that their norm, taken as one long vector, is at most `max_norm`: PyTorch's `clip_grad_norm_`. Returns
+/// the norm they had. On a GPU nobody waits for it. If it isn't finite, no gradient is afterwards.
+///
+/// # Errors
+/// As [`gradient_norm`].
+pub fn clip_gradients(gradients: &mut [Tensor], max_norm: f64) -> Result<GradientNorm> {
+    let found = gradient_norm(&gradients.iter().collect::<Vec<_>>())?;
+    match found.norm.device() {
+        Device::Cpu => {
+            let factor = max_norm / (found.norm.item()? + 1e-6);
+            for d in gradients.iter_mut().filter(|_| factor < 1.0 || factor.is_nan()) {
+                for_float!(d.dtype(), T => cpu::scale::<T>(d.cpu_mut(), factor));
+            }
+        }
+        Device::Cuda(gpu) => cuda::clip(gpu, gradients, &found.norm, max_norm)?,
+    }
+    Ok(found)
 }
 
 /// Norm and health of `gradients`, taken as one long vector.

@@ -14,6 +14,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
 
@@ -32,6 +33,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
     let (dtype, device) = same_kind_with("linear", &[x, weight], bias.as_slice())?;
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &linear(&rounded::activation(x)?, &rounded::parameter(weight)?, bias)?);
+    }
     let mut y = Tensor::uninit([n, o], dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => {

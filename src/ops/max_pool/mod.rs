@@ -13,6 +13,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{DType, Error, Result};
 
@@ -50,6 +51,9 @@ pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Res
             "max_pool",
             format!("window {window} is larger than the padded picture {}", x.shape()),
         ));
+    }
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &max_pool(&rounded::activation(x)?, window, stride, padding)?);
     }
     let output = [(h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1];
     let g = Geometry { input, window, stride, padding, output };

@@ -113,12 +113,15 @@ pub fn optimizer_steps(items: &mut [Item<'_>]) -> Result<()> {
     let Some(device) = items.first().map(|item| item.p.device()) else { return Ok(()) };
     match device {
         Device::Cpu => {
-            for Item { p, grad, state, step, .. } in items {
+            for Item { p, half, grad, state, step, .. } in items {
                 for_float!(p.dtype(), T => {
                     let m = state.grad_avg.as_mut().filter(|_| step.rule.needs().0).map(|t| t.cpu_mut());
                     let v = state.sqr_avg.as_mut().filter(|_| step.rule.needs().1).map(|t| t.cpu_mut());
                     cpu::step::<T>(p.cpu_mut(), grad.cpu(), m, v, state.step, step);
                 });
+                if let Some(half) = half {
+                    **half = p.cast(half.dtype())?;
+                }
             }
             Ok(())
         }

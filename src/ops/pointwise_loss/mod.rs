@@ -18,6 +18,7 @@ pub(crate) mod cuda;
 use crate::autograd::{self, Backward};
 use crate::device::Device;
 use crate::ops::cross_entropy;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 use crate::{Error, Result};
 
@@ -60,6 +61,9 @@ pub fn pointwise_loss(x: &Tensor, targets: &Tensor, weights: Option<&Tensor>, lo
     {
         let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
         return Err(Error::shape("pointwise_loss", message));
+    }
+    if half_on_cpu(x).is_some() {
+        return pointwise_loss(&rounded::activation(x)?, targets, weights, loss);
     }
     let mut dx = Tensor::uninit(x.shape(), dtype, device)?;
     let mean = match device {

@@ -8,6 +8,7 @@ mod cuda;
 use crate::Result;
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind};
 
 /// `max(x, 0)`, element by element; NaN stays NaN.
@@ -16,6 +17,9 @@ use crate::tensor::{Tensor, for_float, same_kind};
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when `x` isn't a float tensor.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let (dtype, device) = same_kind("relu", &[x])?;
+    if let Some(dtype) = half_on_cpu(x) {
+        return rounded::to(dtype, &relu(&rounded::activation(x)?)?);
+    }
     let mut y = Tensor::uninit(x.shape(), dtype, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(x.cpu(), y.cpu_mut())),
