@@ -170,9 +170,10 @@ pub fn train_once(
     let arch = Arch::by_name(&settings.arch)?;
     let pretrained = pretrained(settings, &arch, context)?;
     let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
-    if let Some(pretrained) = &pretrained {
+    if let Some(pretrained) = pretrained {
         context.console.note(&format!("weights from {pretrained}"));
-        learn = learn.with_pretrained(pretrained, true)?;
+        // Here it ends: the learner's memory is its own from the first step on.
+        learn = learn.with_pretrained(&pretrained, true)?;
     }
     if settings.bf16 {
         learn = learn.to_bf16()?;
