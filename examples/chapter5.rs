@@ -4,13 +4,14 @@
 //!     cargo run --release --example chapter5 -- --pets           the article's data and sizes; downloads 812 MB, once
 //!     cargo run --release --example chapter5 -- DIR              pictures of your own
 //!
-//! Further flags: `--regex RE` (whose first group is the class in a file's name), `--size N` (what the network sees),
-//! `--epochs N` (of the last fit). Figures go to `runs/chapter5`.
+//! Further flags: `--weights FILE` (pretrained ones, as in the article: a `.pth` or safetensors file, a URL, or `auto`, which fetches
+//! them; without the flag they are fresh), `--regex RE` (whose first group is the class in a file's name), `--size N` (what the network
+//! sees), `--epochs N` (of the last fit). Figures go to `runs/chapter5`.
 //!
-//! Three things of the article are not built yet and are marked below: `lr_find`, `fine_tune` (with pretrained weights) and
-//! `to_fp16`.
+//! Two things of the article are left out and are marked below: `lr_find` and `to_fp16`.
 
 // from fastai.vision.all import *
+use onecycle::learner::{FineTune, FitOptions};
 use onecycle::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -56,15 +57,28 @@ fn main() -> Result<()> {
     dls.show_batch_unique()?.save(figures.join("show_batch_unique.png"))?;
 
     // learn = cnn_learner(dls, resnet34, metrics=error_rate)
-    //     The weights are fresh: pretrained ones cannot be loaded yet.
-    let mut learn = vision_learner(&dls, if demo { resnet18 } else { resnet34 })?.metrics(error_rate);
+    //     Nothing is downloaded unasked: without --weights the weights are fresh.
+    let cnn_learner = || {
+        let learn = vision_learner(&dls, if demo { resnet18 } else { resnet34 })?.metrics(error_rate);
+        match &args.weights {
+            Some(weights) => learn.pretrained(weights.clone()),
+            None => Ok(learn),
+        }
+    };
+    let mut learn = cnn_learner()?;
 
     // lr_min, lr_steep = learn.lr_find()
     //     Not built yet.
 
     // learn.fine_tune(2, base_lr=1e-2)
-    //     Not built yet: it freezes a pretrained body, fits the head, unfreezes and fits everything. The three methods
-    //     that it is made of are used below.
+    //     It freezes a pretrained body, fits the head, unfreezes and fits everything; a fresh body would stay random.
+    if args.weights.is_some() {
+        let recipe = FineTune { base_lr: 1e-2, ..FineTune::default() };
+        learn.fine_tune_with(2, &recipe, FitOptions::default())?;
+        // learn = cnn_learner(dls, resnet34, metrics=error_rate)
+        //     The article begins anew.
+        learn = cnn_learner()?;
+    }
 
     // learn.fit_one_cycle(2, lr_max=1e-2)
     //     The article's body is pretrained and frozen here. A fresh one would stay random if it were, so all layers train.
@@ -93,7 +107,7 @@ fn main() -> Result<()> {
 
     // learn = cnn_learner(dls, resnet50, metrics=error_rate).to_fp16()
     // learn.fine_tune(6, freeze_epochs=1)
-    //     Not built yet: neither mixed precision nor fine_tune. resnet50 itself is there.
+    //     Left out for the time it takes; `vision_learner(&dls, resnet50)?.pretrained(Weights::V1)?` has the article's weights.
 
     println!("figures: {}", figures.display());
     Ok(())
@@ -104,13 +118,15 @@ struct Args {
     dir: Option<PathBuf>,
     pets: bool,
     regex: String,
+    weights: Option<Weights>,
     size: Option<usize>,
     epochs: Option<usize>,
 }
 
 impl Args {
     fn parse() -> Result<Args> {
-        let mut args = Args { dir: None, pets: false, regex: r"(.+)_\d+.jpg$".into(), size: None, epochs: None };
+        let mut args =
+            Args { dir: None, pets: false, regex: r"(.+)_\d+.jpg$".into(), weights: None, size: None, epochs: None };
         let mut given = std::env::args().skip(1);
         while let Some(arg) = given.next() {
             let wrong = |why: &str| Error::new(ErrorKind::Argument, why).on(&arg);
@@ -121,11 +137,15 @@ impl Args {
             };
             match arg.as_str() {
                 "--pets" => args.pets = true,
+                "--weights" => args.weights = Some(Weights::from(value()?.as_str())),
                 "--regex" => args.regex = value()?,
                 "--size" => args.size = Some(number(value()?)?),
                 "--epochs" => args.epochs = Some(number(value()?)?),
                 dir if !dir.starts_with('-') && args.dir.is_none() => args.dir = Some(dir.into()),
-                _ => return Err(wrong("unknown argument").remedy("DIR, --pets, --regex RE, --size N, --epochs N")),
+                _ => {
+                    return Err(wrong("unknown argument")
+                        .remedy("DIR, --pets, --weights FILE, --regex RE, --size N, --epochs N"));
+                }
             }
         }
         Ok(args)

@@ -13,8 +13,8 @@
 //!         .item_tfms(Resize::new(460))
 //!         .batch_tfms(aug_transforms().size(224).min_scale(0.75))
 //!         .dataloaders("pets/images")?;
-//!     let mut learn = vision_learner(&dls, resnet34)?.metrics(error_rate);
-//!     learn.fit_one_cycle(12, slice(1e-6, 1e-4))?;
+//!     let mut learn = vision_learner(&dls, resnet34)?.pretrained(Weights::Default)?.metrics(error_rate);
+//!     learn.fine_tune(2)?;
 //!     let (breed, probabilities) = learn.predict("cat.jpg")?;
 //!     println!("{breed}: {:.2}", probabilities.iter().copied().fold(0.0, f64::max));
 //!     learn.export("pets.safetensors")
@@ -62,7 +62,7 @@
 //! | `plot` | charts, picture grids, the report (feature `plot`) |
 //! | [`data`] | `DataBlock`, getters, labellers, splitters, transforms' traits, loaders |
 //! | [`optim`] | Adam, SGD, RMSProp, parameter groups, schedules |
-//! | [`nn`] | `Module`, layers, ResNet, heads, initial weights, safetensors |
+//! | [`nn`] | `Module`, layers, ResNet, heads, initial and pretrained weights, safetensors, `.pth` |
 //! | [`ops`] | one room for each operation: mathematics, gradient, implementation |
 //! | [`autograd`] | the graph, the walk back, the gradient check |
 //! | [`tensor`] | `Tensor`, `Shape`, `DType` |
@@ -83,7 +83,7 @@
 //!
 //! # Features
 //!
-//! `cli` (the program), `plot` (figures and the report) and `download` (`untar_data`) are on by default. `default-features = false`
+//! `cli` (the program), `plot` (figures and the report) and `download` (`untar_data`, and pretrained weights from the network) are on by default. `default-features = false`
 //! leaves the trainer: it prints nothing, knows no network and opens no files but those it is asked for. `examples/embed.rs` uses
 //! it that way.
 #![deny(missing_docs)]

@@ -4,6 +4,7 @@ mod common;
 
 use common::Recorded;
 use onecycle::nn::pth::{self, Checkpoint, Entry};
+use onecycle::nn::{Arch, Context, Module, Weights};
 use onecycle::{DType, Tensor};
 use std::collections::HashMap;
 
@@ -86,4 +87,150 @@ fn a_learner_s_files_have_its_model_and_its_optimizer() {
             }
         }
     }
+}
+
+/// The files of `tests/fixtures/checkpoints`, which `record.py` there writes: one network in every dress.
+#[test]
+fn one_state_in_every_dress() {
+    let path = |name: &str| common::fixture(&format!("checkpoints/{name}"));
+    let Some(expected) = common::safetensors("checkpoints/expected.safetensors") else { return };
+    let exact = [
+        "zip.pth",
+        "stacked.pth",
+        "protocol4.pth",
+        "protocol5.pth",
+        "stacked_protocol4.pth",
+        "no_crc.pth",
+        "wrapped.pth",
+        "wrapped_stacked.pth",
+        "model_state_dict.pth",
+        "parameters.pth",
+        "channels_last.pth",
+    ];
+    for name in exact {
+        let Some(path) = path(name) else { continue };
+        let found = pth::read(&path).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(found.tensors.len(), expected.len(), "{name}");
+        found.tensors.iter().for_each(|(key, t)| same(&format!("{name}: {key}"), t, &expected[key]));
+    }
+    let Some(parallel) = read("checkpoints/parallel.pth") else { return };
+    for (key, t) in &parallel.tensors {
+        same(key, t, &expected[key.strip_prefix("module.").unwrap()]);
+    }
+    // The same bits as another program reads from another format.
+    for kind in ["half", "bfloat16"] {
+        let (Some(stored), Some(pth)) =
+            (path(&format!("{kind}.safetensors")), read(&format!("checkpoints/{kind}.pth")))
+        else {
+            return;
+        };
+        let reference = common::safetensors(&format!("checkpoints/{kind}.safetensors")).unwrap();
+        let ours = onecycle::nn::safetensors::read(&stored).unwrap().tensors;
+        assert_eq!((ours.len(), pth.tensors.len()), (expected.len(), expected.len()));
+        for (key, t) in &pth.tensors {
+            same(key, t, &reference[key]);
+            same(key, &ours[key], &reference[key]);
+        }
+    }
+    let Some(expected) = common::safetensors("checkpoints/learner.safetensors") else { return };
+    let Some(learner) = read("checkpoints/learner.pth") else { return };
+    learner.tensors.iter().for_each(|(key, t)| same(key, t, &expected[key]));
+    let optimizer = learner.optimizer.unwrap();
+    assert_eq!((optimizer.state.len(), learner.tensors.len()), (4, 4));
+    assert!(
+        matches!(optimizer.state[0]["grad_avg"], Entry::Tensor(_))
+            && matches!(optimizer.state[1]["do_wd"], Entry::Flag(false))
+    );
+}
+
+/// As `record.py` filled them.
+#[test]
+fn every_type_and_stride() {
+    let Some(checkpoint) = read("checkpoints/dtypes.pth") else { return };
+    let found: HashMap<&str, &Tensor> = checkpoint.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let numbers = |name: &str| (found[name].dtype(), found[name].shape().to_vec(), found[name].to_f64_vec().unwrap());
+    let shifted: Vec<f64> = (-3..3).map(f64::from).collect();
+    for name in ["i32", "i16", "i8"] {
+        assert_eq!(numbers(name), (DType::I64, vec![6], shifted.clone()), "{name}");
+    }
+    assert_eq!(numbers("u8"), (DType::U8, vec![6], (0..6).map(f64::from).collect()));
+    assert_eq!(numbers("bool"), (DType::U8, vec![6], vec![0.0, 1.0, 1.0, 1.0, 1.0, 1.0]));
+    assert_eq!(numbers("f64"), (DType::F64, vec![6], (0..6).map(|i| f64::from(i) / 3.0).collect()));
+    let rounded = (0..6).map(|i| half::bf16::from_f32(i as f32 / 3.0).to_f64()).collect();
+    assert_eq!(numbers("bf16"), (DType::BF16, vec![6], rounded));
+    assert_eq!(numbers("expanded"), (DType::F32, vec![3, 4], vec![1.0; 12]));
+    assert_eq!(numbers("every other"), (DType::F32, vec![4], vec![3.0, 8.0, 13.0, 18.0]));
+    let flipped = (0..4).flat_map(|k| (0..6).map(move |ij| f64::from(ij * 4 + k))).collect();
+    assert_eq!(numbers("flipped axes"), (DType::F32, vec![4, 2, 3], flipped));
+    assert_eq!(numbers("five"), (DType::F32, vec![2; 5], (0..32).map(f64::from).collect()));
+    assert_eq!(found.len(), 11, "{:?}", found.keys());
+}
+
+#[test]
+fn what_is_no_weights_is_refused_with_its_name() {
+    let cases = [
+        ("whole.pth", "torch.nn.modules.container.Sequential", "save the weights alone"),
+        ("script.pth", "TorchScript", "state_dict()"),
+        ("export.pkl", "asks for `fastai", "save the weights alone"),
+        ("complex.pth", "torch.ComplexFloatStorage", "32-bit floats"),
+        ("uint16.pth", "torch._utils._rebuild_tensor_v3", "32-bit floats"),
+        ("sparse.pth", "torch._utils._rebuild_sparse_tensor", "plain tensors"),
+        ("list.pth", "no dictionary of tensors", "state_dict()"),
+    ];
+    for (name, what, remedy) in cases {
+        let Some(path) = common::fixture(&format!("checkpoints/{name}")) else { return };
+        let error = pth::read(&path).expect_err(name);
+        assert_eq!(error.kind(), onecycle::ErrorKind::Format);
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains(what) && error.advice().contains(remedy), "{text}");
+    }
+}
+
+/// Whole networks, whose features PyTorch computed for the same pictures. The files are large, so they are not kept here:
+/// `python tests/fixtures/checkpoints/record.py DIR` writes them.
+#[test]
+fn networks_compute_what_pytorch_and_timm_compute() {
+    let Some(folder) = std::env::var_os("ONECYCLE_CHECKPOINTS").map(std::path::PathBuf::from) else {
+        return common::skip(format_args!("ONECYCLE_CHECKPOINTS names no folder with whole networks"));
+    };
+    let tensor = |name: &str, key: &str| {
+        onecycle::nn::safetensors::read(&folder.join(name)).unwrap().tensors.remove(key).unwrap()
+    };
+    let x = tensor("x.safetensors", "x");
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    let mut seen = 0;
+    for file in files.iter().filter(|f| !f.ends_with(".y.safetensors") && *f != "x.safetensors") {
+        let (net, dress) = file.split_once('.').unwrap();
+        let loaded = |arch: &str| Weights::File(folder.join(file)).load(&Arch::by_name(arch).unwrap());
+        if net == "wide" || dress.starts_with("whole") || dress.starts_with("script") {
+            let error = loaded(if net == "wide" { "resnet50" } else { net }).expect_err(file).to_string();
+            println!("{error}");
+            assert!(net != "wide" || error.contains("\"layer1.0.conv1.weight\" has shape [128, 64, 1, 1]"), "{error}");
+            continue;
+        }
+        let arch = Arch::by_name(net.rsplit('_').next().unwrap()).unwrap();
+        let body = arch.body();
+        loaded(&arch.name).unwrap_or_else(|e| panic!("{e}")).load_into(&body).unwrap();
+        let y = body.forward(&x, &Context::eval()).unwrap().to_f64_vec().unwrap();
+        let expected = tensor(&format!("{net}.y.safetensors"), "y").to_f64_vec().unwrap();
+        let largest = expected.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let off = y.iter().zip(&expected).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / largest;
+        println!("{file}: off by {off:.1e} of the largest feature");
+        // Rounded weights compute something else, by about their rounding times the root of the layers.
+        let limit = if dress.starts_with("half") {
+            5e-3
+        } else if dress.starts_with("bfloat16") {
+            5e-2
+        } else {
+            1e-5
+        };
+        assert!(y.len() == expected.len() && off < limit, "{file}: {off:e}");
+        let other = Arch::by_name(if arch.name == "resnet18" { "resnet50" } else { "resnet18" }).unwrap();
+        let error = loaded(&other.name).expect_err(file).to_string();
+        assert!(error.contains(&format!("this looks like {}, and {} was expected", arch.name, other.name)), "{error}");
+        seen += 1;
+    }
+    assert!(seen > 10);
 }

@@ -208,9 +208,10 @@ pub fn learner(settings: &ModelSettings, dls: &DataLoaders, device: Device, cont
     let arch = Arch::by_name(&settings.arch)?;
     let body = pretrained(settings, &arch, context)?;
     let mut learn = vision_learner_on(dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
-    if let Some(body) = &body {
+    if let Some(body) = body {
         context.console.note(&format!("weights from {body}"));
-        learn = learn.with_pretrained(body, true)?;
+        // Here it ends: the learner's memory is its own from the first step on.
+        learn = learn.with_pretrained(&body, true)?;
     }
     if settings.bf16 {
         learn = learn.to_bf16()?;

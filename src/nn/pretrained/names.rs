@@ -27,6 +27,8 @@ pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMa
             // The head's, in fastai's models; the classifier's elsewhere.
             None if rest.starts_with("fc.") || (rest == name && fastai && name.starts_with("1.")) => continue,
             None if name.starts_with("1.") && rest == name && !is_body(rest) => continue,
+            // What `Learner::save` keeps of the optimizer.
+            None if fastai && name.starts_with("optimizer.") => continue,
             None if is_body(rest) => rest.to_owned(),
             None => {
                 strangers.push(name);

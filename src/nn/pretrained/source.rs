@@ -12,7 +12,7 @@
 //! reached. Nothing outside the home of downloads is written to.
 
 use super::Weights;
-use crate::fetch::{self, Checks, Download, Watch};
+use crate::fetch::{self, Checks, Download, Patience, Watch};
 use crate::nn::resnet::Arch;
 use crate::{Error, ErrorKind, Result};
 use std::ffi::OsString;
@@ -39,6 +39,11 @@ const PUBLISHED: [(&str, u8, &str, &str); 8] = [
 const TORCHVISION: &str = "https://download.pytorch.org/models";
 const HUGGING_FACE: &str = "https://huggingface.co";
 const HUB_FILE: &str = "model.safetensors";
+
+/// Where one server doesn't answer, another one or a file will do; so less waiting than for what has one source.
+fn patience() -> Patience {
+    Patience { retries: 3, ..Patience::default() }
+}
 
 /// The file with the weights; fetched if it is nowhere.
 pub(super) fn find(weights: &Weights, arch: &Arch, watch: &mut Watch) -> Result<Found> {
@@ -76,7 +81,7 @@ fn published(arch: &Arch, version: Option<u8>, watch: &mut Watch) -> Result<Foun
     if let Some(path) = in_hub_cache(hub) {
         return Ok(Found { source: path.display().to_string(), path });
     }
-    let first = match Download::new(&url, &ours).checks(checks).run(watch) {
+    let first = match Download::new(&url, &ours).checks(checks).patience(patience()).run(watch) {
         Ok(()) => return Ok(Found { path: ours, source: url }),
         Err(error) if error.kind() == ErrorKind::Network => error,
         Err(error) => return Err(error),
@@ -138,7 +143,7 @@ fn by_hub(name: &str, watch: &mut Watch) -> Result<Found> {
     let endpoint = variable("HF_ENDPOINT").and_then(|e| e.into_string().ok()).unwrap_or_else(|| HUGGING_FACE.into());
     let url = format!("{}/{name}/resolve/main/{HUB_FILE}", endpoint.trim_end_matches('/'));
     let path = fetch::home()?.join("models").join(format!("{}.safetensors", name.replace('/', "--")));
-    Download::new(&url, &path).run(watch)?;
+    Download::new(&url, &path).patience(patience()).run(watch)?;
     Ok(Found { path, source: url })
 }
 

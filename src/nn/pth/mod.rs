@@ -96,9 +96,10 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     })
 }
 
-/// Whether a file begins like one that [`read`] reads, or that its errors can explain.
+/// Whether a file begins like one that [`read`] reads, or that its errors can explain. A safetensors file begins with a length, which may
+/// be any bytes, these too; but then comes its header.
 pub(crate) fn is_torch(head: &[u8]) -> bool {
-    head.starts_with(b"PK") || head.first() == Some(&0x80) || is_tar(head)
+    head.get(8) != Some(&b'{') && (head.starts_with(b"PK") || head.first() == Some(&0x80) || is_tar(head))
 }
 
 /// Bytes of a file that [`is_torch`] looks at.

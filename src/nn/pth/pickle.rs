@@ -256,7 +256,8 @@ fn known(module: &str, name: &str) -> Result<Known> {
 /// A name that isn't on the list.
 fn unknown(module: &str, name: &str) -> Error {
     let full = format!("{}.{}", shown(module), shown(name));
-    let tensor = module.starts_with("torch") && (name.ends_with("Storage") || name.starts_with("_rebuild"));
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let tensor = plain && module.starts_with("torch") && (name.ends_with("Storage") || name.starts_with("_rebuild"));
     if tensor {
         let error = Error::new(ErrorKind::Format, format!("has numbers of a kind that is not read here ({full})"));
         return error.remedy("save them as 32-bit floats and plain tensors");

@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub at: u64,
     pub len: u64,
     crc: u32,
+    /// The bytes are packed.
+    compressed: bool,
 }
 
 /// The directory of an archive.
@@ -78,6 +80,10 @@ impl Zip {
 
     /// An entry's bytes, compared with their checksum. Where torch was told to write none, it is 0.
     pub(super) fn bytes(&self, file: &File, name: &str, entry: Entry) -> Result<Vec<u8>> {
+        if entry.compressed {
+            let error = bad(format!("its entry {} is compressed, which torch.save never does", shown(name)));
+            return Err(error.remedy("it was packed again by another program: take the original file"));
+        }
         // The length lies within the file: see `open`.
         let mut bytes = vec![0; entry.len as usize];
         read(file, &mut bytes, entry.at)?;
@@ -174,11 +180,8 @@ fn central(rest: &mut Fields) -> Result<(String, Entry, u64)> {
     if flags & 1 != 0 {
         return Err(bad(format!("its entry {} is encrypted", shown(name))));
     }
-    if method != 0 || packed != len {
-        let error = bad(format!("its entry {} is compressed, which torch.save never does", shown(name)));
-        return Err(error.remedy("it was packed again by another program: take the original file"));
-    }
-    Ok((name.to_owned(), Entry { at: 0, len, crc }, header))
+    let compressed = method != 0 || packed != len;
+    Ok((name.to_owned(), Entry { at: 0, len: packed, crc, compressed }, header))
 }
 
 /// Little-endian numbers, one after the other.
