@@ -128,7 +128,7 @@ fn validation_before_skip_start_is_left_out() {
 fn the_other_charts_have_ink() {
     let lrs: Vec<f64> = (0..100).map(|i| 1e-2 * (f64::from(i) / 32.0).sin().abs()).collect();
     let moms: Vec<f64> = lrs.iter().map(|lr| 0.95 - 10.0 * lr).collect();
-    let schedule = both(&plot::schedule(&lrs, &moms));
+    let schedule = both(&plot::schedule(&[("lr", &lrs), ("mom", &moms)]));
     for half in [0.1..0.5, 0.6..1.0] {
         assert!(ink(&schedule, half, 0.1..0.8) > 0.01);
     }

@@ -49,6 +49,8 @@ mod table;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
+#[cfg(feature = "tensorboard")]
+pub use callbacks::TensorBoardCallback;
 pub use callbacks::{
     BnFreeze, CSVLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLROnPlateau,
     SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
@@ -68,6 +70,8 @@ pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
+#[cfg(feature = "plot")]
+pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
 pub use scheduler::ParamScheduler;
 pub use table::{Table, format_time};
