@@ -438,6 +438,13 @@ fn a_saved_learner_goes_on_as_if_nothing_had_happened() {
     assert_eq!((steps(&other), averages(&other)), (steps(&learn), averages(&learn)));
     assert_eq!(other.opt().param_groups()[0].hyper, learn.opt().param_groups()[0].hyper);
 
+    // A rate that a JSON reader would round.
+    learn.fit(1, 1.2129019498825073e-3).unwrap();
+    learn.save("two_epochs").unwrap();
+    let mut again = fresh();
+    again.load("two_epochs").unwrap();
+    assert_eq!(again.opt().param_groups()[0].hyper.lr, 1.2129019498825073e-3);
+    assert_eq!(weights(&again), weights(&learn));
     assert_eq!(fresh().load("model").unwrap(), Some("Saved file doesn't contain an optimizer state."));
     assert_eq!(fresh().load_with("model", false).unwrap(), None);
     let mut sgd = fresh().opt_func(OptimizerKind::Sgd);
