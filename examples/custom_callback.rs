@@ -28,9 +28,9 @@ impl Callback for Careful {
         "Careful"
     }
 
-    // After the recorder (50), so that the epoch's row is there.
+    // After the epoch's row is recorded (50) and printed (60), and the best model saved (61): what ends a fit ends this event, too.
     fn order(&self) -> i32 {
-        55
+        65
     }
 
     fn before_fit(&mut self, _: &mut Learner) -> Signal {

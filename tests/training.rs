@@ -5,9 +5,8 @@ mod common;
 use common::colours::{colours, learner, loaders, weights};
 use onecycle::data::{Target, Targets};
 use onecycle::learner::{Callback, Interpretation, Learner, Level, Predictions, Signal, Smooth, Stop, StopOnFlag};
-use onecycle::nn::{Arch, Module};
+use onecycle::nn::Module;
 use onecycle::prelude::*;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

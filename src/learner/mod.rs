@@ -119,7 +119,7 @@ pub struct Learner {
 struct Slot {
     cb: Box<dyn Callback>,
     stay: Stay,
-    /// The events, by place, at which it was seen to do nothing.
+    /// Its methods, by [`Event::place`], that were seen to do nothing.
     passes: u32,
 }
 

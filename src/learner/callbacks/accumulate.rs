@@ -78,12 +78,15 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::{Arc, Mutex};
 
+    /// Epoch, batch, its size, and whether a step followed.
+    type Row = (usize, usize, usize, bool);
+
     /// Replaces the batches by recorded ones, and writes down after which of them a step was taken.
     struct Script {
         x: Vec<f32>,
         y: Vec<i64>,
         bs: usize,
-        rows: Arc<Mutex<Vec<(usize, usize, usize, bool)>>>,
+        rows: Arc<Mutex<Vec<Row>>>,
     }
 
     impl Callback for Script {
