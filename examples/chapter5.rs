@@ -1,14 +1,14 @@
 //! The article's chapter 5, line for line: each Python line stands as a comment above its Rust.
 //!
-//!     cargo run --release --example chapter5                     pictures drawn on the spot, small, about a minute
+//!     cargo run --release --example chapter5                     pictures drawn on the spot, small, about two minutes
 //!     cargo run --release --example chapter5 -- --pets           the article's data and sizes; downloads 812 MB, once
 //!     cargo run --release --example chapter5 -- DIR              pictures of your own
 //!
 //! Further flags: `--weights FILE` (pretrained ones, as in the article: a `.pth` or safetensors file, a URL, or `auto`, which fetches
 //! them; without the flag they are fresh), `--regex RE` (whose first group is the class in a file's name), `--size N` (what the network
-//! sees), `--epochs N` (of the last fit). Figures go to `runs/chapter5`.
+//! sees), `--epochs N` (of the last fit), `--resnet50` (the article's last run, in half precision). Figures go to `runs/chapter5`.
 //!
-//! Two things of the article are left out and are marked below: `lr_find` and `to_fp16`.
+//! The drawn pictures are for a ResNet-18 from fresh weights: what only pretrained ones make sensible is then left out, and says so.
 
 // from fastai.vision.all import *
 use onecycle::learner::{FineTune, FitOptions};
@@ -68,7 +68,10 @@ fn main() -> Result<()> {
     let mut learn = cnn_learner()?;
 
     // lr_min, lr_steep = learn.lr_find()
-    //     Not built yet.
+    // lr_min, lr_steep
+    let found = learn.lr_find()?;
+    println!("{:?}", (found.lr_min, found.lr_steep));
+    found.plot().save(figures.join("lr_find.png"))?;
 
     // learn.fine_tune(2, base_lr=1e-2)
     //     It freezes a pretrained body, fits the head, unfreezes and fits everything; a fresh body would stay random.
@@ -98,6 +101,10 @@ fn main() -> Result<()> {
     // len(learn.opt.param_groups)
     println!("{} parameter groups\n", learn.opt().param_groups().len());
 
+    // lr_min, lr_steep = learn.lr_find()
+    let found = learn.lr_find()?;
+    found.plot().save(figures.join("lr_find_unfrozen.png"))?;
+
     // learn.fit_one_cycle(12, lr_max=slice(1e-6, 1e-4))
     let epochs = args.epochs.unwrap_or(if demo { 3 } else { 12 });
     learn.fit_one_cycle(epochs, slice(1e-6, 1e-4))?;
@@ -107,7 +114,11 @@ fn main() -> Result<()> {
 
     // learn = cnn_learner(dls, resnet50, metrics=error_rate).to_fp16()
     // learn.fine_tune(6, freeze_epochs=1)
-    //     Left out for the time it takes; `vision_learner(&dls, resnet50)?.pretrained(Weights::V1)?` has the article's weights.
+    //     With --resnet50, and pretrained: the article's weights are `Weights::V1`.
+    if args.resnet50 {
+        let mut learn = vision_learner(&dls, resnet50)?.metrics(error_rate).pretrained(Weights::V1)?.to_fp16()?;
+        learn.fine_tune_with(6, &FineTune { freeze_epochs: 1, ..FineTune::default() }, FitOptions::default())?;
+    }
 
     println!("figures: {}", figures.display());
     Ok(())
@@ -117,6 +128,7 @@ fn main() -> Result<()> {
 struct Args {
     dir: Option<PathBuf>,
     pets: bool,
+    resnet50: bool,
     regex: String,
     weights: Option<Weights>,
     size: Option<usize>,
@@ -125,8 +137,8 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Args> {
-        let mut args =
-            Args { dir: None, pets: false, regex: r"(.+)_\d+.jpg$".into(), weights: None, size: None, epochs: None };
+        let regex = r"(.+)_\d+.jpg$".into();
+        let mut args = Args { dir: None, pets: false, resnet50: false, regex, weights: None, size: None, epochs: None };
         let mut given = std::env::args().skip(1);
         while let Some(arg) = given.next() {
             let wrong = |why: &str| Error::new(ErrorKind::Argument, why).on(&arg);
@@ -137,6 +149,7 @@ impl Args {
             };
             match arg.as_str() {
                 "--pets" => args.pets = true,
+                "--resnet50" => args.resnet50 = true,
                 "--weights" => args.weights = Some(Weights::from(value()?.as_str())),
                 "--regex" => args.regex = value()?,
                 "--size" => args.size = Some(number(value()?)?),
@@ -144,7 +157,7 @@ impl Args {
                 dir if !dir.starts_with('-') && args.dir.is_none() => args.dir = Some(dir.into()),
                 _ => {
                     return Err(wrong("unknown argument")
-                        .remedy("DIR, --pets, --weights FILE, --regex RE, --size N, --epochs N"));
+                        .remedy("DIR, --pets, --weights FILE, --resnet50, --regex RE, --size N, --epochs N"));
                 }
             }
         }
