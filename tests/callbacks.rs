@@ -3,6 +3,7 @@
 mod common;
 
 use common::colours::{colours, learner, loaders, tiny, weights};
+use common::emulated::{self, Mode};
 use onecycle::data::Item;
 use onecycle::learner::callback::{AFTER_EPOCH, BEFORE_EPOCH};
 use onecycle::learner::{
@@ -669,6 +670,26 @@ fn what_was_scheduled_is_what_is_plotted() {
     assert_ne!(svg(PlotLoss { show_epochs: true, ..PlotLoss::default() }), plain);
     assert_ne!(svg(PlotLoss { skip_start: 0, ..PlotLoss::default() }), plain);
     assert!(learn.recorder().plot_lr_find().is_some());
+}
+
+/// Clipping and mixing are the device's own work: with them the host waits no more often than without.
+#[test]
+fn no_callback_makes_the_host_wait_for_the_gpu() {
+    let dir = pictures(4);
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
+    let mut learn = learner(&loaders(dir.path(), 1, 1)).to_device(device).unwrap();
+    let mut waits = |options: FitOptions| {
+        let before = watch.counts().synchronized;
+        learn.fit_with(1, 1e-3, options).unwrap();
+        watch.counts().synchronized - before
+    };
+    let plain = waits(FitOptions::default());
+    assert!(plain > 0);
+    let clip = GradientClip { max_norm: 1e-3 };
+    let all =
+        FitOptions::default().cb(MixUp::default()).cb(CutMix::default()).cb(GradientAccumulation::new(8)).cb(clip);
+    assert_eq!(waits(all), plain);
+    assert!(watch.kernels().iter().any(|name| name.contains("gradient_clip")));
 }
 
 /// The table and what callbacks say stand on standard output in the order in which they happened, as in fastai. The test runs itself
