@@ -3,6 +3,7 @@
 mod common;
 
 use common::colours::{colours, learner, loaders, tiny, weights};
+use common::emulated::{self, Mode};
 use onecycle::data::Item;
 use onecycle::learner::callback::{AFTER_EPOCH, BEFORE_EPOCH};
 use onecycle::learner::{
@@ -669,6 +670,47 @@ fn what_was_scheduled_is_what_is_plotted() {
     assert_ne!(svg(PlotLoss { show_epochs: true, ..PlotLoss::default() }), plain);
     assert_ne!(svg(PlotLoss { skip_start: 0, ..PlotLoss::default() }), plain);
     assert!(learn.recorder().plot_lr_find().is_some());
+}
+
+/// An epoch after which a callback has ended the fit was an epoch: the next fit draws other numbers.
+#[test]
+fn the_fit_after_an_early_end_goes_on() {
+    let dir = pictures(4);
+    let mut learn = learner(&loaders(dir.path(), 1, 1));
+    let seen: Shared<Vec<Vec<f64>>> = Shared::default();
+    let keep = seen.clone();
+    learn.add_cb(on(Event::Before(Level::Batch), 0, move |learn| {
+        if learn.is_training() {
+            keep.lock().unwrap().push(learn.x().unwrap().to_f64_vec()?);
+        }
+        Ok(())
+    }));
+    learn.fit_with(2, 1e-3, FitOptions::default().cb(End)).unwrap();
+    assert_eq!(learn.recorder().rows().len(), 1);
+    learn.fit(1, 1e-3).unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0], seen[1]);
+}
+
+/// Clipping and mixing are the device's own work: with them the host waits no more often than without.
+#[test]
+fn no_callback_makes_the_host_wait_for_the_gpu() {
+    let dir = pictures(4);
+    let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
+    let mut learn = learner(&loaders(dir.path(), 1, 1)).to_device(device).unwrap();
+    let mut waits = |options: FitOptions| {
+        let before = watch.counts().synchronized;
+        learn.fit_with(1, 1e-3, options).unwrap();
+        watch.counts().synchronized - before
+    };
+    let plain = waits(FitOptions::default());
+    assert!(plain > 0);
+    let clip = GradientClip { max_norm: 1e-3 };
+    let all =
+        FitOptions::default().cb(MixUp::default()).cb(CutMix::default()).cb(GradientAccumulation::new(8)).cb(clip);
+    assert_eq!(waits(all), plain);
+    assert!(watch.kernels().iter().any(|name| name.contains("gradient_clip")));
 }
 
 /// The table and what callbacks say stand on standard output in the order in which they happened, as in fastai. The test runs itself

@@ -16,7 +16,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 fn masked(bytes: &[u8]) -> u32 {
     let crc = crc32c(bytes);
-    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+    crc.rotate_left(17).wrapping_add(0xa282_ead8) // as the description has it: (crc >> 15 | crc << 17) + a constant
 }
 
 fn number<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {

@@ -158,7 +158,6 @@ impl Learner {
                     learn.level(Level::Train, Learner::train_pass)?;
                     learn.level(Level::Validate, Learner::validate_pass)
                 })?;
-                learn.epochs_seen += 1;
             }
             Ok(())
         })
@@ -307,6 +306,7 @@ impl Learner {
                 }
             }
             Event::After(Level::Epoch) => {
+                self.epochs_seen += 1; // here, since a callback may end the fit now
                 self.recorder.iters.push(at.train_iter);
                 let valid = match at.weight > 0.0 {
                     true => Some([vec![at.loss_sum / at.weight], at.running.values(&self.metrics)?].concat()),

@@ -3,7 +3,7 @@
 //! Each picture of a batch is mixed with another one of it, its partner, and so is what is asked for: the loss is
 //! `share l(pred, y) + (1 - share) l(pred, y[partner])`, averaged over the batch, which works for every [`Loss`]. The table's
 //! `train_loss` is that of the mixed pictures, and higher for it; validation is untouched. What is drawn depends on the seed, the
-//! epoch and the batch alone.
+//! epoch and the batch alone. One of the two at a time: a second one would mix the targets of the first away.
 
 use super::super::callback::{BEFORE_BATCH, BEFORE_FIT, Callback, Event, Signal};
 use super::super::{Learner, Loss};
