@@ -172,7 +172,7 @@ pub fn train_once(
     let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
     if let Some(pretrained) = pretrained {
         context.console.note(&format!("weights from {pretrained}"));
-        // Here it ends: the learner's memory is its own from the first step on.
+        // Dropped at the end of this block: kept through the training, it would be the weights once more.
         learn = learn.with_pretrained(&pretrained, true)?;
     }
     if settings.bf16 {
