@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example custom_callback
 //!
-//! It shows what a callback may do: read the learner, keep a state of its own, skip one step, and end the fit.
+//! It shows what a callback may do: read the learner, keep a state of its own, skip one step, say something to whoever watches, and end
+//! the fit. fastai's own callbacks are in `learner::callbacks`; `SaveModel` here loads the best model back when `Careful` has ended the fit.
 
 use onecycle::prelude::*;
 
@@ -27,9 +28,9 @@ impl Callback for Careful {
         "Careful"
     }
 
-    // After the recorder (50), so that the epoch's row is there.
+    // After the epoch's row is recorded (50) and printed (60), and the best model saved (61): what ends a fit ends this event, too.
     fn order(&self) -> i32 {
-        55
+        65
     }
 
     fn before_fit(&mut self, _: &mut Learner) -> Signal {
@@ -58,12 +59,13 @@ impl Callback for Careful {
         if self.waited < self.patience {
             return Ok(());
         }
-        println!("no better than {:.4} for {} epochs: that is enough", self.best, self.waited);
+        // Printed under the table, and kept in `recorder().messages()`.
+        learn.say(format!("no better than {:.4} for {} epochs: that is enough", self.best, self.waited));
         Err(Stop::Cancel(Level::Fit)) // `after_fit` still runs
     }
 
-    fn after_fit(&mut self, _: &mut Learner) -> Signal {
-        println!("best validation loss {:.4}, {} steps skipped", self.best, self.skipped);
+    fn after_fit(&mut self, learn: &mut Learner) -> Signal {
+        learn.say(format!("best validation loss {:.4}, {} steps skipped", self.best, self.skipped));
         Ok(())
     }
 }
@@ -76,8 +78,13 @@ fn main() -> Result<()> {
         .item_tfms(Resize::new(32))
         .bs(32)
         .dataloaders(&pictures)?;
-    let mut learn = vision_learner(&dls, resnet18)?.metrics(accuracy).callback(Careful::new(2, 3.0));
+    let mut learn = vision_learner(&dls, resnet18)?
+        .metrics(accuracy)
+        .at_path(std::env::temp_dir().join("onecycle-examples/custom_callback"))
+        .callback(Careful::new(2, 3.0))
+        .callback(SaveModel::default());
     learn.fit(8, 1e-3)?;
+    print!("{}", learn.show_training_loop()); // the fit has seen where Careful acts
     for row in learn.recorder().rows() {
         println!("epoch {}: accuracy {:.2}", row.epoch, row.get("accuracy").unwrap_or(f64::NAN));
     }

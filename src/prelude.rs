@@ -8,7 +8,8 @@ pub use crate::data::{
 #[cfg(feature = "download")]
 pub use crate::data::{URLs, untar_data};
 pub use crate::learner::{
-    Callback, Interpretation, Learner, Level, Predictor, Signal, Stop, accuracy, error_rate, load_learner,
+    BnFreeze, CSVLogger, Callback, CutMix, EarlyStopping, GradientAccumulation, GradientClip, Interpretation, Learner,
+    Level, MixUp, Predictor, ReduceLROnPlateau, SaveModel, Signal, Stop, accuracy, error_rate, load_learner,
     vision_learner,
 };
 pub use crate::nn::{Weights, resnet18, resnet34, resnet50, resnet101, resnet152};

@@ -2,14 +2,16 @@
 
 mod common;
 
-use common::colours::{colours, learner, loaders, weights};
+use common::colours::{colours, learner, loaders, tiny, weights};
+use onecycle::data::Item;
 use onecycle::learner::callback::{AFTER_EPOCH, BEFORE_EPOCH};
 use onecycle::learner::{
-    BnFreeze, CSVLogger, CutMix, EarlyStopping, Event, FitOptions, GradientAccumulation, GradientClip, Metric, MixUp,
-    ReduceLROnPlateau, SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
+    BCEWithLogitsLossFlat, BnFreeze, CSVLogger, CrossEntropyLossFlat, CutMix, EarlyStopping, Event, FitOptions,
+    GradientAccumulation, GradientClip, Loss, Metric, MixUp, ReduceLROnPlateau, SaveModel, SkipToEpoch, StopOnFlag,
+    TerminateOnNaN,
 };
 use onecycle::nn::Module;
-use onecycle::ops::cross_entropy::{CrossEntropy, cross_entropy_per_item};
+use onecycle::ops;
 use onecycle::optim::OptimizerKind;
 use onecycle::prelude::*;
 use std::path::Path;
@@ -53,6 +55,18 @@ events! {
 
 fn on(event: Event, order: i32, f: impl FnMut(&mut Learner) -> Result<()> + Send + 'static) -> impl Callback {
     On(event, order, f)
+}
+
+/// Ends the fit after its first epoch.
+struct End;
+
+impl Callback for End {
+    fn name(&self) -> &'static str {
+        "End"
+    }
+    fn after_epoch(&mut self, _: &mut Learner) -> Signal {
+        Err(Stop::Cancel(Level::Fit))
+    }
 }
 
 /// A learner whose metric `name` has these values, epoch by epoch.
@@ -312,37 +326,56 @@ fn mixing_is_for_training_and_repeats_to_the_bit() {
 #[test]
 fn the_loss_of_mixed_targets_is_the_mean_of_both() {
     let dir = pictures(4);
-    let mut learn = learner(&loaders(dir.path(), 1, 1));
     let (partners, shares) = ([1, 2, 3, 4, 5, 6, 7, 0], [1.0f32, 0.0, 0.5, 0.75, 0.9, 0.6, 0.25, 0.5]);
-    learn.add_cb(on(Event::Before(Level::Batch), 0, move |learn| match learn.is_training() {
-        true => learn.mix_targets(&partners, &shares),
-        false => Ok(()),
-    }));
-    let wanted: Shared<Vec<f64>> = Shared::default();
-    let keep = wanted.clone();
-    learn.add_cb(on(Event::AfterPred, 0, move |learn| {
-        if !learn.is_training() {
-            return Ok(());
-        }
-        let (pred, y) = (learn.pred().unwrap().detach(), learn.y().unwrap());
-        let other = onecycle::ops::take_rows(y, &partners)?;
-        let losses = |y: &Tensor| cross_entropy_per_item(&pred, y, &CrossEntropy::default());
-        let both = losses(y)?.into_iter().zip(losses(&other)?).zip(shares.map(f64::from));
-        keep.lock()
-            .unwrap()
-            .push(both.map(|((own, other), share)| share * own + (1.0 - share) * other).sum::<f64>() / 8.0);
-        Ok(())
-    }));
-    learn.fit(1, 1e-3).unwrap();
-    let (got, wanted) = (learn.recorder().batch_losses(), wanted.lock().unwrap());
-    assert!(!got.is_empty() && got.len() == wanted.len());
-    got.iter().zip(wanted.iter()).for_each(|(g, w)| assert!((g - w).abs() < 1e-6, "{g} instead of {w}"));
-    let e = learn.fit_with(
-        1,
-        1e-3,
-        FitOptions::default().cb(on(Event::Before(Level::Batch), 5, |learn| learn.mix_targets(&[0], &[1.0]))),
-    );
-    assert_eq!(e.unwrap_err().kind(), ErrorKind::Shape);
+    let mix =
+        move |learn: &mut Learner| if learn.is_training() { learn.mix_targets(&partners, &shares) } else { Ok(()) };
+    fn check<L: Loss + 'static>(
+        dls: &DataLoaders,
+        loss: L,
+        partners: [usize; 8],
+        shares: [f32; 8],
+        mix: impl Callback + 'static,
+    ) {
+        let mut learn = vision_learner(dls, tiny).unwrap();
+        learn.remove_cb("ProgressCallback");
+        learn.add_cb(mix);
+        let wanted: Shared<Vec<f64>> = Shared::default();
+        let keep = wanted.clone();
+        learn.add_cb(on(Event::AfterPred, 0, move |learn| {
+            if learn.is_training() {
+                let (pred, y) = (learn.pred().unwrap().detach(), learn.y().unwrap());
+                let (own, other) = (loss.per_item(&pred, y)?, loss.per_item(&pred, &ops::take_rows(y, &partners)?)?);
+                let both = own.into_iter().zip(other).zip(shares.map(f64::from));
+                let sum: f64 = both.map(|((own, other), share)| share * own + (1.0 - share) * other).sum();
+                keep.lock().unwrap().push(sum / 8.0);
+            }
+            Ok(())
+        }));
+        learn.fit(1, 1e-3).unwrap();
+        let (got, wanted) = (learn.recorder().batch_losses(), wanted.lock().unwrap());
+        assert!(!got.is_empty() && got.len() == wanted.len());
+        got.iter().zip(wanted.iter()).for_each(|(g, w)| assert!((g - w).abs() < 1e-6, "{g} instead of {w}"));
+    }
+    let before = |f| on(Event::Before(Level::Batch), 0, f);
+    let dls = loaders(dir.path(), 1, 1);
+    check(&dls, CrossEntropyLossFlat::default(), partners, shares, before(mix));
+    let label = |item: &Item| -> Result<Vec<String>> {
+        let name = item.path()?.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(vec![name[..3].to_string(), format!("ends with {}", &name[name.len() - 1..])])
+    };
+    let labels = DataBlock::new((ImageBlock, MultiCategoryBlock))
+        .get_items(get_image_files)
+        .get_y(getter(label))
+        .item_tfms(Resize::new(16))
+        .bs(8)
+        .workers(1)
+        .dataloaders(dir.path())
+        .unwrap();
+    check(&labels, BCEWithLogitsLossFlat::default(), partners, shares, before(mix));
+
+    let too_few = on(Event::Before(Level::Batch), 5, |learn| learn.mix_targets(&[0], &[1.0]));
+    let e = learner(&dls).fit_with(1, 1e-3, FitOptions::default().cb(too_few)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Shape);
 }
 
 #[test]
@@ -387,6 +420,9 @@ fn the_history_grows_line_by_line() {
     learn.fit_with(2, 1e-3, options.cb(CSVLogger::new("sub/h.csv"))).unwrap();
     let text = std::fs::read_to_string(dir.path().join("sub/h.csv")).unwrap();
     assert_eq!(text.lines().nth(1), Some("0,00:00"));
+    // Somebody who ends the fit before it is the logger's turn doesn't cost a line.
+    learn.fit_with(2, 1e-3, FitOptions::default().cb(End).cb(CSVLogger::new("sub/h.csv"))).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("sub/h.csv")).unwrap().lines().count(), 2);
     let all = dir.path().join("all.csv");
     learn.recorder().save_csv(&all).unwrap();
     assert_eq!(std::fs::read_to_string(all).unwrap().lines().count(), 1 + learn.recorder().history().len());
@@ -438,6 +474,13 @@ fn a_saved_learner_goes_on_as_if_nothing_had_happened() {
     assert_eq!((steps(&other), averages(&other)), (steps(&learn), averages(&learn)));
     assert_eq!(other.opt().param_groups()[0].hyper, learn.opt().param_groups()[0].hyper);
 
+    // A rate that a JSON reader would round.
+    learn.fit(1, 1.2129019498825073e-3).unwrap();
+    learn.save("two_epochs").unwrap();
+    let mut again = fresh();
+    again.load("two_epochs").unwrap();
+    assert_eq!(again.opt().param_groups()[0].hyper.lr, 1.2129019498825073e-3);
+    assert_eq!(weights(&again), weights(&learn));
     assert_eq!(fresh().load("model").unwrap(), Some("Saved file doesn't contain an optimizer state."));
     assert_eq!(fresh().load_with("model", false).unwrap(), None);
     let mut sgd = fresh().opt_func(OptimizerKind::Sgd);
@@ -595,4 +638,79 @@ fn orders_are_fastais() {
         SkipToEpoch(0).order(),
     ];
     assert_eq!(orders, [-9, 0, 0, 0, 6, 11, 60, 61, 62, 63, 70]);
+}
+
+#[cfg(feature = "plot")]
+#[test]
+fn what_was_scheduled_is_what_is_plotted() {
+    use onecycle::learner::PlotLoss;
+    let dir = pictures(3);
+    let mut learn = learner(&loaders(dir.path(), 1, 1));
+    let names = |learn: &Learner| learn.recorder().hps().iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert!(learn.recorder().plot_lr_find().is_none());
+    learn.lr_find().unwrap();
+    learn.fit(2, 1e-3).unwrap();
+    assert_eq!(names(&learn), [""; 0]);
+    assert!(learn.recorder().plot_sched().to_svg().contains(">lr<"), "the rate as it was");
+    learn.fit_flat_cos(1, 1e-3).unwrap();
+    assert_eq!(names(&learn), ["lr"]);
+    assert!(!learn.recorder().plot_sched().to_svg().contains(">mom<"));
+    learn.fit_one_cycle(8, 1e-3).unwrap();
+    assert_eq!(names(&learn), ["lr", "mom"]);
+    assert!(learn.recorder().hps().iter().all(|(_, values)| values.len() == learn.recorder().lrs().len()));
+    assert!(learn.recorder().plot_sched().to_svg().contains(">mom<"));
+    let svg = |settings: PlotLoss| learn.recorder().plot_loss_with(&settings).to_svg();
+    let plain = svg(PlotLoss::default());
+    assert_eq!(plain, learn.recorder().plot_loss().to_svg());
+    assert!(
+        plain.contains(">valid<") && !svg(PlotLoss { with_valid: false, ..PlotLoss::default() }).contains(">valid<")
+    );
+    assert_ne!(svg(PlotLoss { log: true, ..PlotLoss::default() }), plain);
+    assert_ne!(svg(PlotLoss { show_epochs: true, ..PlotLoss::default() }), plain);
+    assert_ne!(svg(PlotLoss { skip_start: 0, ..PlotLoss::default() }), plain);
+    assert!(learn.recorder().plot_lr_find().is_some());
+}
+
+/// The table and what callbacks say stand on standard output in the order in which they happened, as in fastai. The test runs itself
+/// again to look at it.
+#[cfg(feature = "cli")]
+#[test]
+fn what_callbacks_say_is_printed_under_its_row() {
+    use onecycle::learner::{ProgressCallback, Verbosity};
+    const NAME: &str = "what_callbacks_say_is_printed_under_its_row";
+    if std::env::var_os("ONECYCLE_TEST_PRINTS").is_some() {
+        let dir = pictures(3);
+        let mut learn = scripted(dir.path(), "score", &[1.0, 2.0, 1.0, 1.0]);
+        learn.add_cb(ProgressCallback::new(Verbosity::TableOnly));
+        learn.add_cb(SaveModel { monitor: score(), ..SaveModel::default() });
+        learn.add_cb(EarlyStopping { monitor: score(), ..EarlyStopping::default() });
+        learn.add_cb(on(Event::Before(Level::Batch), 0, |learn| {
+            if learn.epoch() == 2 && !learn.is_training() {
+                learn.say("in the third epoch");
+            }
+            Ok(())
+        }));
+        return learn.fit(4, 1e-3).unwrap();
+    }
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .env("ONECYCLE_TEST_PRINTS", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{text}");
+    let runner = |line: &&str| line.is_empty() || line.starts_with("test ") || line.starts_with("running ");
+    let shown: Vec<&str> = text.lines().filter(|line| !runner(line)).collect();
+    let begins = [
+        "epoch     train_loss  valid_loss  error_rate  score     time",
+        "0         ",
+        "Better model found at epoch 0 with score value: 1.0.",
+        "1         ",
+        "Better model found at epoch 1 with score value: 2.0.",
+        "in the third epoch",
+        "2         ",
+        "No improvement since epoch 1: early stopping",
+    ];
+    assert_eq!(shown.len(), begins.len(), "{text}");
+    shown.iter().zip(begins).for_each(|(line, begin)| assert!(line.starts_with(begin), "{text}"));
 }

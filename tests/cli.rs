@@ -242,6 +242,37 @@ fn kept_pictures_are_found_by_the_next_run() {
 }
 
 #[test]
+fn a_learning_rate_is_found_and_plotted() {
+    let place = Place::new(2, 30);
+    let out = place.out.with_file_name("found.png");
+    std::fs::create_dir_all(out.parent().unwrap()).unwrap();
+    let common = ["lr-find", place.data(), "--arch", "resnet18-w4", "--item-size", "36", "--size", "32", "--bs", "8"];
+    let run = |more: &[&str]| {
+        onecycle(&[&common[..], &["--out", out.to_str().unwrap(), "--num-it", "40", "--no-stop"], more].concat())
+    };
+    let one = run(&[]);
+    assert!(one.status.success(), "{}", text(&one.stderr));
+    let said = text(&one.stdout);
+    assert!(said.starts_with("SuggestedLRs(minimum=") && said.contains(", valley="), "{said}");
+    assert!(std::fs::read(&out).unwrap().starts_with(b"\x89PNG"));
+    // The same seed, the same numbers; several seeds, a plot each and their spread.
+    let again = run(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(said.contains(&format!("valley={:?}", json[0]["valley"].as_f64().unwrap())), "{json} {said}");
+    assert_eq!((json[0]["seed"].as_u64(), json[0]["batches"].as_u64()), (Some(42), Some(40)));
+    let two = run(&["--seed", "1,2"]);
+    let said = text(&two.stdout);
+    assert!(said.contains("seed 1: ") && said.contains("seed 2: ") && said.contains("factor between"), "{said}");
+    assert!(out.with_file_name("found-1.png").exists() && out.with_file_name("found-2.png").exists());
+    for (wrong, flag) in
+        [(["--start-lr", "0"], "--start-lr"), (["--end-lr", "1e-9"], "--end-lr"), (["--out", "x.gif"], "--out")]
+    {
+        let fails = onecycle(&[&common[..], &wrong].concat());
+        assert!(fails.status.code() == Some(2) && text(&fails.stderr).contains(flag), "{}", text(&fails.stderr));
+    }
+}
+
+#[test]
 fn several_seeds_make_a_table() {
     let place = Place::new(2, 10);
     let output = place.train(&["--epochs", "1", "--seed", "0,1"]);

@@ -39,7 +39,7 @@ fn defaults_are_fastais() {
     let s = train(&["pictures/pets"]).unwrap();
     assert_eq!((s.data.item_size, s.data.size, s.data.min_scale), (460, 224, 0.75));
     assert_eq!((s.data.bs, s.data.val_bs, s.data.valid_pct, s.data.workers), (64, 64, 0.2, None));
-    assert_eq!((s.arch.as_str(), s.epochs, s.lr, s.lr_slice, s.wd), ("resnet34", 5, 1e-2, None, 0.01));
+    assert_eq!((s.model.arch.as_str(), s.epochs, s.lr, s.lr_slice, s.model.wd), ("resnet34", 5, 1e-2, None, 0.01));
     assert_eq!((s.common.seeds.as_slice(), s.common.device), (&[42][..], Device::Auto));
     assert_eq!(s.out.to_str(), Some("runs/pets"));
     assert_eq!(s.data.label, LabelRule::Parent);
@@ -60,7 +60,7 @@ fn flags_are_understood() {
         [Device::Auto, Device::Cuda(0), Device::Cuda(0), Device::Cuda(12)]
     );
     let halves = [&["--bf16"][..], &["--bf16=true"], &["--bf16=false"], &[]];
-    assert_eq!(halves.map(|f| train(&[&["d"], f].concat()).unwrap().bf16), [true, true, false, false]);
+    assert_eq!(halves.map(|f| train(&[&["d"], f].concat()).unwrap().model.bf16), [true, true, false, false]);
 }
 
 #[test]

@@ -308,6 +308,36 @@ fn other_losses_parity() {
     }
 }
 
+/// PyTorch's `clip_grad_norm_`, as fastai's GradientClip calls it.
+#[test]
+fn clipping_parity() {
+    let (Some(file), Some(json)) =
+        (common::safetensors("training/optim.safetensors"), common::json("training/optim.json"))
+    else {
+        return;
+    };
+    let names: Vec<&String> = json["groups"].as_object().unwrap().keys().collect();
+    for (case, recorded) in ["clip_1", "clip_big"].iter().zip(json["clip_grad_norm"].as_array().unwrap()) {
+        let number = |key: &str| recorded[key].as_f64().unwrap();
+        for device in common::devices() {
+            let first = |name: &&String| {
+                let shape = file[&format!("init.{name}")].shape.clone();
+                let n = shape.iter().product::<usize>();
+                Tensor::from_slice(&file[&format!("grad.{name}")].f32()[..n], shape, device).unwrap()
+            };
+            let mut grads: Vec<Tensor> = names.iter().map(first).collect();
+            let norm = ops::clip_gradients(&mut grads, number("max_norm")).unwrap().norm.item().unwrap();
+            assert!((norm / number("total_norm") - 1.0).abs() < 1e-6, "{case} on {device}: norm {norm}");
+            for (name, got) in names.iter().zip(&grads) {
+                let want = file[&format!("{case}.{name}")].f32();
+                for (g, w) in got.to_vec::<f32>().unwrap().into_iter().zip(want) {
+                    assert!((g - w).abs() <= 2e-6 * w.abs().max(1.0), "{case}.{name} on {device}: {g} for {w}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn optimizer_parity() {
     let (Some(file), Some(json)) =

@@ -106,7 +106,7 @@ fn lr_find() -> Figure {
     let lrs: Vec<f64> = (0..100).map(|i| 10f64.powf(-7.0 + 0.08 * f64::from(i))).collect();
     let losses: Vec<f64> =
         lrs.iter().map(|lr| 4.6 - 2.6 / (1.0 + (3e-3 / lr).powf(1.1)) + (lr / 0.6).powi(2)).collect();
-    plot::lr_find(&lrs, &losses, &[("minimum", lrs[77], losses[77]), ("valley", lrs[60], losses[60])], 5)
+    plot::lr_find(&lrs, &losses, &[("minimum".into(), lrs[77], losses[77]), ("valley".into(), lrs[60], losses[60])], 5)
 }
 
 #[test]
@@ -125,10 +125,21 @@ fn validation_before_skip_start_is_left_out() {
 }
 
 #[test]
+fn a_learning_curve_can_be_logarithmic_and_show_its_epochs() {
+    let chart = || plot::loss_chart(&losses(460), &[], 5);
+    let svg = |chart| Figure::of(chart).to_svg();
+    let lines = |svg: &str| svg.matches("<polyline").count();
+    let plain = svg(chart());
+    assert_eq!(lines(&svg(chart().verticals([92.0, 184.0, 276.0]))), lines(&plain) + 3);
+    assert_eq!(svg(chart().verticals([1e9, f64::NAN])), plain, "lines beyond the chart are left out");
+    assert_ne!(svg(chart().scales(Scale::Log, Scale::Log)), plain);
+}
+
+#[test]
 fn the_other_charts_have_ink() {
     let lrs: Vec<f64> = (0..100).map(|i| 1e-2 * (f64::from(i) / 32.0).sin().abs()).collect();
     let moms: Vec<f64> = lrs.iter().map(|lr| 0.95 - 10.0 * lr).collect();
-    let schedule = both(&plot::schedule(&lrs, &moms));
+    let schedule = both(&plot::schedule(&[("lr", &lrs), ("mom", &moms)]));
     for half in [0.1..0.5, 0.6..1.0] {
         assert!(ink(&schedule, half, 0.1..0.8) > 0.01);
     }
@@ -144,8 +155,8 @@ fn charts_without_numbers_are_still_figures() {
         for valid in [vec![], vec![(1, nan)], vec![(1, 0.5)]] {
             both(&plot::loss_curve(&train, &valid, 0));
         }
-        both(&plot::schedule(&train, &[]));
-        both(&plot::lr_find(&train, &train, &[("valley", nan, nan)], 0));
+        both(&plot::schedule(&[("lr", &train), ("mom", &[])]));
+        both(&plot::lr_find(&train, &train, &[("valley".into(), nan, nan)], 0));
         let points = train.iter().map(|v| (*v, *v)).collect();
         let chart = Chart::new("log").scales(Scale::Log, Scale::Log).series("s", Style::LineAndDots, points);
         both(&Figure::of(chart));
@@ -205,7 +216,7 @@ fn a_grid_leaves_surplus_cells_blank() {
 #[test]
 fn saving_goes_by_the_extension() {
     let dir = tempfile::tempdir().unwrap();
-    let figure = plot::schedule(&losses(20), &losses(20));
+    let figure = plot::schedule(&[("lr", &losses(20)), ("mom", &losses(20))]);
     figure.save(dir.path().join("s.PNG")).unwrap();
     figure.save(dir.path().join("s.svg")).unwrap();
     assert!(std::fs::read_to_string(dir.path().join("s.svg")).unwrap().starts_with("<svg"));
@@ -255,7 +266,7 @@ fn report() -> plot::Report {
         .headline("time", "5:27", "on the CPU, 16 threads")
         .epochs(&header, &(0..5).map(row).collect::<Vec<_>>())
         .learning_curve(&plot::loss_curve(&losses(460), &valid, 5))
-        .schedule(&plot::schedule(&lrs, &moms))
+        .schedule(&plot::schedule(&[("lr", &lrs), ("mom", &moms)]))
         .batch(&batch)
         .confusion(&plot::confusion_matrix(&names(8), &counts(8), false).unwrap())
         .most_confused(&[("Birman".into(), "Ragdoll".into(), 5), ("<b>".into(), "beagle".into(), 3)])
@@ -307,7 +318,7 @@ fn samples() {
     let step = |i: usize| i as f64 / 460.0;
     let lrs: Vec<f64> = (0..460).map(|i| 1e-2 * (step(i) * std::f64::consts::PI).sin().powi(2)).collect();
     let moms: Vec<f64> = lrs.iter().map(|lr| 0.95 - 10.0 * lr).collect();
-    plot::schedule(&lrs, &moms).save(dir.join("schedule.png")).unwrap();
+    plot::schedule(&[("lr", &lrs), ("mom", &moms)]).save(dir.join("schedule.png")).unwrap();
     lr_find().save(dir.join("lr_find.png")).unwrap();
     for n in [2, 8, 37, 120] {
         let figure = plot::confusion_matrix(&names(n), &counts(n), false).unwrap();

@@ -53,6 +53,11 @@ pub enum Command {
   onecycle train pets/ --label-re '(.+)_\\d+.jpg$'  the class is in the file name
   onecycle train --config runs/pets/settings.toml --out runs/again")]
     Train(TrainFlags),
+    /// Find a learning rate: train a little with rates from tiny to huge, plot the loss, suggest
+    #[command(after_help = "Examples:
+  onecycle lr-find flowers/                            prints four suggestions, writes lr_find.png
+  onecycle lr-find pets/ --label-re '(.+)_\\d+.jpg$' --seed 0,1,2   three times, with the spread")]
+    LrFind(LrFindFlags),
     /// Measure a model on a folder: loss, error rate, classes
     #[command(after_help = "Example:\n  onecycle evaluate runs/pets/model.safetensors pets-test/ --json")]
     Evaluate(EvaluateFlags),
@@ -283,6 +288,37 @@ pub struct DataFlags {
     pub truncated: Option<TruncatedRule>,
 }
 
+/// Flags about the network and how it computes.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Model and schedule")]
+pub struct ModelFlags {
+    /// Architecture: resnet18, resnet34, resnet50, resnet101, resnet152 [default: resnet34]
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<String>,
+    /// Begin with weights trained on ImageNet: auto (found or fetched), a .pth or safetensors file, a URL, or hf-hub:OWNER/NAME.
+    /// --epochs then is fine_tune's: first the head alone, then everything. Without it the weights are fresh
+    #[arg(long, value_name = "FILE|URL|auto")]
+    pub pretrained: Option<String>,
+    /// Which of torchvision's weights: v1, the article's, or v2, for 50 layers and more; implies --pretrained auto
+    #[arg(long, value_enum)]
+    pub weights: Option<WeightSet>,
+    /// Begin with fresh weights, whatever the file of --config says
+    #[arg(long, conflicts_with_all = ["pretrained", "weights"])]
+    #[serde(skip)]
+    pub no_pretrained: bool,
+    /// Weight decay [default: 0.01]
+    #[arg(long, value_name = "WD")]
+    pub wd: Option<f64>,
+    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub bf16: Option<bool>,
+    /// Compute in f16, with the loss scaled; otherwise as --bf16
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[arg(conflicts_with = "bf16")]
+    pub fp16: Option<bool>,
+}
+
 /// Flags of `train`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -304,22 +340,12 @@ pub struct TrainFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub data: DataFlags,
-    /// Architecture: resnet18, resnet34, resnet50, resnet101, resnet152 [default: resnet34]
-    #[arg(long, value_name = "NAME", help_heading = "Model and schedule")]
-    pub arch: Option<String>,
-    /// Begin with weights trained on ImageNet: auto (found or fetched), a .pth or safetensors file, a URL, or hf-hub:OWNER/NAME.
-    /// --epochs then is fine_tune's: first the head alone, then everything. Without it the weights are fresh
-    #[arg(long, value_name = "FILE|URL|auto", help_heading = "Model and schedule")]
-    pub pretrained: Option<String>,
-    /// Which of torchvision's weights: v1, the article's, or v2, for 50 layers and more; implies --pretrained auto
-    #[arg(long, value_enum, help_heading = "Model and schedule")]
-    pub weights: Option<WeightSet>,
-    /// Begin with fresh weights, whatever the file of --config says
-    #[arg(long, conflicts_with_all = ["pretrained", "weights", "freeze_epochs"], help_heading = "Model and schedule")]
-    #[serde(skip)]
-    pub no_pretrained: bool,
+    /// The network.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelFlags,
     /// With pretrained weights: times that only the head trains, before --epochs [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Model and schedule")]
+    #[arg(long, value_name = "N", conflicts_with = "no_pretrained", help_heading = "Model and schedule")]
     pub freeze_epochs: Option<usize>,
     /// Times that training goes through all pictures [default: 5]
     #[arg(long, value_name = "N", help_heading = "Model and schedule")]
@@ -330,17 +356,6 @@ pub struct TrainFlags {
     /// Highest learning rates from the first layers to the last, such as 1e-6..1e-4
     #[arg(long, value_name = "LOW..HIGH", conflicts_with = "lr", help_heading = "Model and schedule")]
     pub lr_slice: Option<String>,
-    /// Weight decay [default: 0.01]
-    #[arg(long, value_name = "WD", help_heading = "Model and schedule")]
-    pub wd: Option<f64>,
-    /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
-    #[arg(help_heading = "Model and schedule")]
-    pub bf16: Option<bool>,
-    /// Compute in f16, with the loss scaled; otherwise as --bf16
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
-    #[arg(help_heading = "Model and schedule", conflicts_with = "bf16")]
-    pub fp16: Option<bool>,
 }
 
 /// Flags of `quickstart`.
@@ -408,6 +423,37 @@ pub struct ShowBatchFlags {
     /// Pictures and labels.
     #[command(flatten)]
     pub data: DataFlags,
+}
+
+/// Flags of `lr-find`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LrFindFlags {
+    /// The folder with the pictures
+    pub dir: PathBuf,
+    /// The plot to write, .png or .svg
+    #[arg(long, value_name = "FILE", default_value = "lr_find.png")]
+    pub out: PathBuf,
+    /// The first batch's learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-7)]
+    pub start_lr: f64,
+    /// The learning rate to rise to
+    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    pub end_lr: f64,
+    /// Batches
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub num_it: usize,
+    /// Go on when the loss explodes
+    #[arg(long)]
+    pub no_stop: bool,
+    /// Print JSON: an array with an object for each seed
+    #[arg(long)]
+    pub json: bool,
+    /// Pictures and labels.
+    #[command(flatten)]
+    pub data: DataFlags,
+    /// The network.
+    #[command(flatten)]
+    pub model: ModelFlags,
 }
 
 /// Flags of `summary`.

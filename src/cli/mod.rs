@@ -91,6 +91,10 @@ fn job(cli: Cli) -> Result<Job> {
             let settings = settings::TrainSettings::resolve(flags, common)?;
             Box::new(move |context| commands::train::run(&settings, context))
         }
+        Command::LrFind(flags) => {
+            let settings = settings::LrFindSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::lr_find::run(&settings, context))
+        }
         Command::Evaluate(flags) => {
             let settings = settings::EvaluateSettings::resolve(flags, common)?;
             Box::new(move |context| commands::evaluate::run(&settings, context))

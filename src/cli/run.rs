@@ -1,7 +1,7 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
 use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
-use super::settings::{DataSettings, TrainSettings};
+use super::settings::{DataSettings, ModelSettings, TrainSettings};
 use super::{Context, transfer::Transfer};
 use crate::data::{
     Cache, DataBlock, DataLoaders, GrandparentSplitter, Kept, Labeller, RandomSplitter, RegexLabeller, Splitter,
@@ -167,29 +167,13 @@ pub fn train_once(
     let batch = dls.batch_cells(&ShowBatch::default())?;
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
-    let arch = Arch::by_name(&settings.arch)?;
-    let pretrained = pretrained(settings, &arch, context)?;
-    let mut learn = vision_learner_on(&dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
-    if let Some(pretrained) = pretrained {
-        context.console.note(&format!("weights from {pretrained}"));
-        // Dropped at the end of this block: kept through the training, it would be the weights once more.
-        learn = learn.with_pretrained(&pretrained, true)?;
-    }
-    if settings.bf16 {
-        learn = learn.to_bf16()?;
-    } else if settings.fp16 {
-        learn = learn.to_fp16()?;
-    }
+    let mut learn = learner(&settings.model, &dls, device, context)?;
     let on_gpu = settings.data.cache == CacheRule::Gpu;
     if on_gpu && device == Device::Cpu {
         context.console.note("--cache gpu: there is no GPU here, so decoded pictures are kept in memory");
     }
     learn = learn.cache_on_gpu(on_gpu);
     context.console.detail(&format!("training on {}", device_name(device)));
-    learn.remove_cb("ProgressCallback");
-    let quiet = context.console.verbosity() == super::output::Verbosity::Quiet;
-    learn.add_cb(ProgressCallback::new(if quiet { Verbosity::TableOnly } else { Verbosity::Full }));
-    learn.add_cb(StopOnFlag::new(context.interrupt.flag()));
     let lr_max: LrMax = match &settings.lr_slice {
         Some(slice) => LrMax::Between(slice.low, slice.high),
         None => LrMax::All(settings.lr),
@@ -216,8 +200,33 @@ pub fn train_once(
     Ok([last("train_loss"), last("valid_loss"), last("error_rate")])
 }
 
+/// A learner as the settings describe it, which shows its progress and stops when it is told to.
+///
+/// # Errors
+/// The weights to begin with can't be had, or the device has too little memory.
+pub fn learner(settings: &ModelSettings, dls: &DataLoaders, device: Device, context: &Context) -> Result<Learner> {
+    let arch = Arch::by_name(&settings.arch)?;
+    let body = pretrained(settings, &arch, context)?;
+    let mut learn = vision_learner_on(dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
+    if let Some(body) = body {
+        context.console.note(&format!("weights from {body}"));
+        // Dropped at the end of this block: kept through the training, it would be the weights once more.
+        learn = learn.with_pretrained(&body, true)?;
+    }
+    if settings.bf16 {
+        learn = learn.to_bf16()?;
+    } else if settings.fp16 {
+        learn = learn.to_fp16()?;
+    }
+    learn.remove_cb("ProgressCallback");
+    let quiet = context.console.verbosity() == super::output::Verbosity::Quiet;
+    learn.add_cb(ProgressCallback::new(if quiet { Verbosity::TableOnly } else { Verbosity::Full }));
+    learn.add_cb(StopOnFlag::new(context.interrupt.flag()));
+    Ok(learn)
+}
+
 /// The weights to begin with, fetched where they have to be; none: fresh ones.
-fn pretrained(settings: &TrainSettings, arch: &Arch, context: &Context) -> Result<Option<Pretrained>> {
+fn pretrained(settings: &ModelSettings, arch: &Arch, context: &Context) -> Result<Option<Pretrained>> {
     let Some(weights) = settings.body_weights() else { return Ok(None) };
     let console = &context.console;
     let mut transfer = Transfer::new(console.verbosity() == super::output::Verbosity::Quiet);
@@ -245,7 +254,7 @@ fn save(
     recorder.plot_loss().save(out.join("loss.png"))?;
     recorder.plot_sched().save(out.join("schedule.png"))?;
     let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str());
-    let title = format!("{} on {}", settings.arch, name.display());
+    let title = format!("{} on {}", settings.model.arch, name.display());
     let dls = learn.dls();
     let subtitle = format!(
         "{} training and {} validation pictures in {} classes, {} px",
@@ -269,7 +278,7 @@ fn save(
         if let Some(loss) = last.get("valid_loss") {
             report = report.headline("validation loss", format!("{loss:.3}"), "cross entropy");
         }
-        let policy = if settings.pretrained.is_some() { "after those of the head" } else { "one cycle" };
+        let policy = if settings.model.pretrained.is_some() { "after those of the head" } else { "one cycle" };
         report = report.headline("epochs", recorder.rows().len().to_string(), policy).headline(
             "time",
             crate::learner::format_time(seconds),

@@ -21,6 +21,7 @@ mod file;
 
 use super::flags::*;
 use crate::data::Remote;
+use crate::learner::LrFind;
 use crate::nn::Weights;
 use crate::{Error, ErrorKind, Result};
 use check::Check;
@@ -163,6 +164,62 @@ impl Serialize for LrSlice {
     }
 }
 
+/// A network and how it computes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ModelSettings {
+    /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
+    pub arch: String,
+    /// Where the body's weights come from, as [`Weights`] reads it; none: fresh ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
+    /// Which of torchvision's, when `pretrained` is `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightSet>,
+    /// Weight decay.
+    pub wd: f64,
+    /// Whether to compute in bf16.
+    pub bf16: bool,
+    /// Whether to compute in f16; not both.
+    pub fp16: bool,
+}
+
+impl ModelSettings {
+    fn resolve(flags: ModelFlags) -> Result<ModelSettings> {
+        let ModelFlags { arch, pretrained, weights, no_pretrained: _, wd, bf16, fp16 } = flags;
+        let settings = ModelSettings {
+            arch: arch.unwrap_or_else(|| "resnet34".into()),
+            pretrained: pretrained.or_else(|| weights.map(|_| "auto".into())),
+            weights,
+            wd: wd.unwrap_or(0.01),
+            bf16: bf16.unwrap_or(false),
+            fp16: fp16.unwrap_or(false),
+        };
+        check::architecture(&settings.arch)?;
+        check::pretrained(settings.pretrained.as_deref(), weights)?;
+        Check("--wd").within(settings.wd, 0.0, 10.0)?;
+        if settings.bf16 && settings.fp16 {
+            let error = Error::new(ErrorKind::Argument, "a network computes in bf16 or in f16").on("--bf16 and --fp16");
+            return Err(error.remedy("leave one of them out"));
+        }
+        Ok(settings)
+    }
+
+    /// Whether activations are half precision.
+    pub fn is_half(&self) -> bool {
+        self.bf16 || self.fp16
+    }
+
+    /// The weights that the body begins with; none: fresh ones.
+    pub fn body_weights(&self) -> Option<Weights> {
+        Some(match (self.pretrained.as_deref()?, self.weights) {
+            ("auto" | "default", Some(WeightSet::V1)) => Weights::V1,
+            ("auto" | "default", Some(WeightSet::V2)) => Weights::V2,
+            (from, _) => Weights::from(from),
+        })
+    }
+}
+
 /// A training run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,14 +234,9 @@ pub struct TrainSettings {
     /// Pictures and labels.
     #[serde(flatten)]
     pub data: DataSettings,
-    /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
-    pub arch: String,
-    /// Where the body's weights come from, as [`Weights`] reads it; none: fresh ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pretrained: Option<String>,
-    /// Which of torchvision's, when `pretrained` is `auto`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<WeightSet>,
+    /// The network.
+    #[serde(flatten)]
+    pub model: ModelSettings,
     /// Epochs for the head alone; there exactly when `pretrained` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze_epochs: Option<usize>,
@@ -195,12 +247,6 @@ pub struct TrainSettings {
     /// Highest learning rates from first to last layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_slice: Option<LrSlice>,
-    /// Weight decay.
-    pub wd: f64,
-    /// Whether to compute in bf16.
-    pub bf16: bool,
-    /// Whether to compute in f16; not both.
-    pub fp16: bool,
     /// Seeds, device, threads.
     #[serde(flatten)]
     pub common: Common,
@@ -220,44 +266,24 @@ impl TrainSettings {
             let error = Error::new(ErrorKind::Argument, "the folder with the pictures is missing");
             return Err(error.remedy("onecycle train DIR, or `dir = \"..\"` in the file of --config"));
         };
-        let pretrained = flags.pretrained.or_else(|| flags.weights.map(|_| "auto".into()));
-        check::pretrained(pretrained.as_deref(), flags.weights, flags.freeze_epochs, flags.lr_slice.as_deref())?;
+        let model = ModelSettings::resolve(flags.model)?;
+        check::frozen(model.pretrained.is_some(), flags.freeze_epochs, flags.lr_slice.as_deref())?;
         let settings = TrainSettings {
-            freeze_epochs: pretrained.as_ref().map(|_| flags.freeze_epochs.unwrap_or(1)),
-            pretrained,
-            weights: flags.weights,
+            freeze_epochs: model.pretrained.as_ref().map(|_| flags.freeze_epochs.unwrap_or(1)),
+            model,
             out: flags.out.unwrap_or_else(|| default_out(&dir)),
             dir,
             overwrite: flags.overwrite,
             data: DataSettings::resolve(flags.data)?,
-            arch: flags.arch.unwrap_or_else(|| "resnet34".into()),
             epochs: flags.epochs.unwrap_or(5),
             lr: flags.lr.unwrap_or(1e-2),
             lr_slice: flags.lr_slice.as_deref().map(check::lr_slice).transpose()?,
-            wd: flags.wd.unwrap_or(0.01),
-            bf16: flags.bf16.unwrap_or(false),
-            fp16: flags.fp16.unwrap_or(false),
             common: Common::resolve(common)?,
         };
-        check::architecture(&settings.arch)?;
-        if settings.bf16 && settings.fp16 {
-            let error = Error::new(ErrorKind::Argument, "a network computes in bf16 or in f16").on("--bf16 and --fp16");
-            return Err(error.remedy("leave one of them out"));
-        }
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
         settings.freeze_epochs.map_or(Ok(()), |n| Check("--freeze-epochs").within(n, 0, 100_000))?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;
-        Check("--wd").within(settings.wd, 0.0, 10.0)?;
         Ok(settings)
-    }
-
-    /// The weights that the body begins with; none: fresh ones.
-    pub fn body_weights(&self) -> Option<Weights> {
-        Some(match (self.pretrained.as_deref()?, self.weights) {
-            ("auto" | "default", Some(WeightSet::V1)) => Weights::V1,
-            ("auto" | "default", Some(WeightSet::V2)) => Weights::V2,
-            (from, _) => Weights::from(from),
-        })
     }
 
     /// The settings as the file that `--config` reads.
@@ -395,6 +421,46 @@ impl ShowBatchSettings {
             unique,
             max_n,
             data: DataSettings::resolve(data)?,
+            common: Common::resolve(common)?,
+        })
+    }
+}
+
+/// A search for a learning rate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LrFindSettings {
+    /// The folder with the pictures.
+    pub dir: PathBuf,
+    /// The plot to write; its extension is png or svg.
+    pub out: PathBuf,
+    /// Over which rates, in how many batches.
+    pub find: LrFind,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Pictures and labels.
+    pub data: DataSettings,
+    /// The network.
+    pub model: ModelSettings,
+    /// Seeds, device, threads.
+    pub common: Common,
+}
+
+impl LrFindSettings {
+    /// # Errors
+    /// [`ErrorKind::Argument`] naming the flag.
+    pub fn resolve(flags: LrFindFlags, common: CommonFlags) -> Result<LrFindSettings> {
+        let LrFindFlags { dir, out, start_lr, end_lr, num_it, no_stop, json, data, model } = flags;
+        Check("--start-lr").above(start_lr, 0.0, 100.0)?;
+        Check("--end-lr").above(end_lr, start_lr, 1e6)?;
+        Check("--num-it").within(num_it, 12, 100_000)?;
+        check::figure_file("--out", &out)?;
+        Ok(LrFindSettings {
+            dir,
+            out,
+            find: LrFind { start_lr, end_lr, num_it, stop_div: !no_stop },
+            json,
+            data: DataSettings::resolve(data)?,
+            model: ModelSettings::resolve(model)?,
             common: Common::resolve(common)?,
         })
     }

@@ -105,6 +105,21 @@ mod tests {
 
     #[test]
     fn literals() {
+        let floats = [0.1, 1.0, 1e-4, 1e-5, 2.5e-7, 1e15, 1e16, -1.5e22, 0.0, f64::NAN, f64::NEG_INFINITY].map(float);
+        let python = [
+            "0.1",
+            "1.0",
+            "0.0001",
+            "1e-05",
+            "2.5e-07",
+            "1000000000000000.0",
+            "1e+16",
+            "-1.5e+22",
+            "0.0",
+            "nan",
+            "-inf",
+        ];
+        assert_eq!(floats, python);
         assert_eq!(repr(r"(.+)_\d+.jpg$"), r"'(.+)_\\d+.jpg$'");
         assert_eq!(repr("it's"), "\"it's\"");
         assert_eq!(repr("'\""), "'\\'\"'");

@@ -127,16 +127,16 @@ impl Event {
         format!("{when}_{}", format!("{level:?}").to_lowercase())
     }
 
-    /// Its number among all events, below 32.
+    /// The number of the method that it calls, below 32.
     pub(super) fn place(self) -> u32 {
         match self {
             Event::Before(level) => level as u32,
-            Event::Cancelled(level) => 6 + level as u32,
-            Event::After(level) => 12 + level as u32,
-            Event::AfterPred => 18,
-            Event::AfterLoss => 19,
-            Event::BeforeBackward => 20,
-            Event::AfterBackward => 21,
+            Event::After(level) => 6 + level as u32,
+            Event::Cancelled(_) => 12,
+            Event::AfterPred => 13,
+            Event::AfterLoss => 14,
+            Event::BeforeBackward => 15,
+            Event::AfterBackward => 16,
         }
     }
 }

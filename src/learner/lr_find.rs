@@ -111,7 +111,12 @@ impl SuggestedLrs {
     /// The smoothed loss over the learning rate, with the four suggestions marked.
     #[cfg(feature = "plot")]
     pub fn plot(&self) -> crate::plot::Figure {
-        crate::plot::lr_find(&self.lrs, &self.losses, &self.points, 5)
+        // The dot of `minimum` is where the loss is smallest; what it suggests is a tenth of that.
+        let label = |&(name, lr, loss): &(&str, f64, f64)| {
+            let suggested = if name == "minimum" { self.lr_min } else { lr };
+            (format!("{name} {suggested:.2e}"), lr, loss)
+        };
+        crate::plot::lr_find(&self.lrs, &self.losses, &self.points.iter().map(label).collect::<Vec<_>>(), 5)
     }
 }
 

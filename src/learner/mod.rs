@@ -52,6 +52,8 @@ mod table;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
+#[cfg(feature = "tensorboard")]
+pub use callbacks::TensorBoardCallback;
 pub use callbacks::{
     BnFreeze, CSVLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLROnPlateau,
     SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
@@ -72,6 +74,8 @@ pub use policies::{FineTune, FitOptions};
 pub use predict::Predictions;
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
+#[cfg(feature = "plot")]
+pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
 pub use scheduler::ParamScheduler;
 pub use table::{Table, format_time};
@@ -121,7 +125,7 @@ pub struct Learner {
 struct Slot {
     cb: Box<dyn Callback>,
     stay: Stay,
-    /// The events, by place, at which it was seen to do nothing.
+    /// Its methods, by [`Event::place`], that were seen to do nothing.
     passes: u32,
 }
 

@@ -38,20 +38,27 @@ pub enum Verbosity {
 pub struct ProgressCallback {
     progress: Progress,
     table: Option<Table>,
-    /// Messages that have been printed.
+    /// Rows and messages that have been printed.
+    rows: usize,
     told: usize,
 }
 
 impl ProgressCallback {
     /// Shows as much as `verbosity` says.
     pub fn new(verbosity: Verbosity) -> ProgressCallback {
-        ProgressCallback { progress: Progress::new(verbosity == Verbosity::TableOnly), table: None, told: 0 }
+        ProgressCallback { progress: Progress::new(verbosity == Verbosity::TableOnly), table: None, rows: 0, told: 0 }
     }
-}
 
-impl ProgressCallback {
-    /// Prints what callbacks have said since the last time.
+    /// Prints what the recorder has since the last time: rows, then what callbacks have said. Somebody may have ended the fit before
+    /// [`Callback::after_epoch`] was this callback's turn.
     fn tell(&mut self, learn: &Learner) {
+        let rows = learn.recorder().rows();
+        for row in &rows[self.rows.min(rows.len())..] {
+            if let Some(table) = &self.table {
+                self.progress.result(&table.row(row.epoch, &row.values(), row.seconds));
+            }
+        }
+        self.rows = rows.len();
         let messages = learn.recorder().messages();
         messages[self.told.min(messages.len())..].iter().for_each(|line| self.progress.result(line));
         self.told = messages.len();
@@ -72,7 +79,7 @@ impl Callback for ProgressCallback {
     }
 
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
-        self.told = 0;
+        (self.rows, self.told) = (0, 0);
         self.table = (!learn.in_lr_find()).then(|| Table::new(learn.metric_names()));
         if let Some(table) = &self.table {
             self.progress.result(&table.header());
@@ -104,9 +111,7 @@ impl Callback for ProgressCallback {
     }
 
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
-        if let (Some(table), Some(row)) = (&self.table, learn.recorder().rows().last()) {
-            self.progress.result(&table.row(row.epoch, &row.values(), row.seconds));
-        }
+        self.tell(learn);
         Ok(())
     }
 

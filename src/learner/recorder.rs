@@ -174,20 +174,62 @@ impl Recorder {
     }
 }
 
+/// The settings of [`Recorder::plot_loss_with`]; the default is fastai's.
+#[cfg(feature = "plot")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlotLoss {
+    /// Batches at the start that are left out: their losses would squeeze all others.
+    pub skip_start: usize,
+    /// The validation loss, too.
+    pub with_valid: bool,
+    /// Both axes logarithmic.
+    pub log: bool,
+    /// A line at the end of each epoch.
+    pub show_epochs: bool,
+}
+
+#[cfg(feature = "plot")]
+impl Default for PlotLoss {
+    fn default() -> Self {
+        PlotLoss { skip_start: 5, with_valid: true, log: false, show_epochs: false }
+    }
+}
+
 #[cfg(feature = "plot")]
 mod plots {
-    use super::Recorder;
-    use crate::plot::{self, Figure};
+    use super::{PlotLoss, Recorder};
+    use crate::plot::{self, Figure, Scale};
 
     impl Recorder {
         /// fastai's `plot_loss`: the smoothed training loss from the fifth batch on, and the validation loss.
         pub fn plot_loss(&self) -> Figure {
-            plot::loss_curve(self.losses(), &self.valid_losses(), 5)
+            self.plot_loss_with(&PlotLoss::default())
         }
 
-        /// fastai's `plot_sched`: learning rate and momentum over the batches.
+        /// [`Recorder::plot_loss`] with other settings.
+        pub fn plot_loss_with(&self, settings: &PlotLoss) -> Figure {
+            let valid = if settings.with_valid { self.valid_losses() } else { Vec::new() };
+            let mut chart = plot::loss_chart(self.losses(), &valid, settings.skip_start);
+            if settings.log {
+                chart = chart.scales(Scale::Log, Scale::Log);
+            }
+            if settings.show_epochs {
+                chart = chart.verticals(self.iters().iter().map(|&i| i as f64));
+            }
+            Figure::of(chart)
+        }
+
+        /// fastai's `plot_sched`: what the last fit has scheduled, over the batches; without a schedule the learning rate as it was.
         pub fn plot_sched(&self) -> Figure {
-            plot::schedule(self.lrs(), self.moms())
+            match self.hps()[..] {
+                [] => plot::schedule(&[("lr", self.lrs())]),
+                ref hps => plot::schedule(hps),
+            }
+        }
+
+        /// fastai's `plot_lr_find`: the last finder's curve, if there was one.
+        pub fn plot_lr_find(&self) -> Option<Figure> {
+            self.lr_find().map(crate::learner::SuggestedLrs::plot)
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Unlike an [exported](Learner::export) model the file knows nothing of the data; it is read by a learner of the same network. It is a
 //! safetensors file with the model's state under its own names, what the optimizer remembers as `optimizer.<parameter>.grad_avg` and
-//! `.sqr_avg`, and a JSON description with hyper-parameters and step counts under the metadata key `onecycle-learner`. What is frozen, the
+//! `.sqr_avg`, its hyper-parameters as `optimizer.hyper` (a row of lr, mom, sqr_mom, eps, wd for each group, f64: JSON readers may round),
+//! and a JSON description with step counts under the metadata key `onecycle-learner`. What is frozen, the
 //! place in a schedule and the numbers of random draws are not saved, as in fastai.
 //!
 //! The file lies in `models` under the learner's [path](Learner::path), which is the current directory unless
@@ -13,7 +14,7 @@ use crate::fs::create_dir;
 use crate::nn::{Module, safetensors};
 use crate::ops::optimizer_step::State;
 use crate::optim::Hyper;
-use crate::{Error, ErrorKind, Result, Tensor};
+use crate::{Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 const KEY: &str = "onecycle-learner";
 const FORMAT: u32 = 1;
 const OPTIMIZER: &str = "optimizer.";
+const HYPER: &str = "optimizer.hyper";
 
 /// What the file says about itself.
 #[derive(Serialize, Deserialize)]
@@ -36,8 +38,6 @@ struct Description {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     kind: String,
-    /// lr, mom, sqr_mom, eps, wd of each group.
-    groups: Vec<[f64; 5]>,
     /// By parameter.
     steps: BTreeMap<String, u64>,
 }
@@ -70,16 +70,21 @@ impl Learner {
     pub fn save_with(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
         let path = self.file(name);
         let mut tensors: Vec<(String, Tensor)> = self.model.state().into_iter().map(|(n, e)| (n, e.value())).collect();
-        let mut saved = Saved { kind: self.opt.kind().name().into(), groups: Vec::new(), steps: BTreeMap::new() };
+        let mut saved = Saved { kind: self.opt.kind().name().into(), steps: BTreeMap::new() };
+        let mut hypers = Vec::new();
         for group in self.opt.param_groups().iter().filter(|_| with_opt) {
             let Hyper { lr, mom, sqr_mom, eps, wd } = group.hyper;
-            saved.groups.push([lr, mom, sqr_mom, eps, wd]);
+            hypers.extend([lr, mom, sqr_mom, eps, wd]);
             for (name, state) in group.states() {
                 let averages = [("grad_avg", &state.grad_avg), ("sqr_avg", &state.sqr_avg)];
                 let there = averages.into_iter().filter_map(|(what, t)| Some((what, t.clone()?)));
                 tensors.extend(there.map(|(what, t)| (format!("{OPTIMIZER}{name}.{what}"), t)));
                 saved.steps.insert(name.to_string(), state.step);
             }
+        }
+        if with_opt {
+            let shape = [hypers.len() / 5, 5];
+            tensors.push((HYPER.into(), Tensor::from_slice(&hypers, shape, Device::Cpu)?));
         }
         let description = Description {
             format: FORMAT,
@@ -146,7 +151,8 @@ impl Learner {
     /// Whether it fits; otherwise the optimizer is unchanged.
     fn load_optimizer(&mut self, saved: &Saved, mut averages: HashMap<String, Tensor>) -> Result<bool> {
         let groups = self.opt.param_groups();
-        if saved.kind != self.opt.kind().name() || saved.groups.len() != groups.len() {
+        let hypers = averages.remove(HYPER).and_then(|t| t.to_vec::<f64>().ok()).unwrap_or_default();
+        if saved.kind != self.opt.kind().name() || hypers.len() != 5 * groups.len() {
             return Ok(false);
         }
         let mut states = Vec::new();
@@ -169,8 +175,8 @@ impl Learner {
         }
         self.opt.set_states(states);
         self.opt.set(|g, h| {
-            let [lr, mom, sqr_mom, eps, wd] = saved.groups[g];
-            *h = Hyper { lr, mom, sqr_mom, eps, wd };
+            let row = &hypers[5 * g..][..5];
+            *h = Hyper { lr: row[0], mom: row[1], sqr_mom: row[2], eps: row[3], wd: row[4] };
         });
         Ok(true)
     }

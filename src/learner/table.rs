@@ -113,6 +113,22 @@ mod tests {
     }
 
     #[test]
+    fn parity_with_fastais_history() {
+        let Some(text) = fixture("recorder_history.csv") else { return };
+        let cells = |line: &str| line.split(',').map(String::from).collect::<Vec<String>>();
+        let lines: Vec<Vec<String>> = text.lines().map(cells).collect();
+        let names = lines[0][2..lines[0].len() - 1].to_vec();
+        let line = |(epoch, cells): (usize, &Vec<String>)| {
+            let values: Vec<f64> = cells[1..cells.len() - 1].iter().map(|cell| cell.parse().unwrap()).collect();
+            let (train_loss, valid) = (Some(values[0]), Some(values[1..].to_vec()));
+            csv_line(&Row { epoch, train_loss, valid, names: names.clone(), seconds: 0.0, waited: 0.0 })
+        };
+        let written: Vec<String> =
+            [csv_header(&names[1..])].into_iter().chain(lines[1..].iter().enumerate().map(line)).collect();
+        assert_eq!(written.join("\n"), text.trim_end());
+    }
+
+    #[test]
     fn parity_of_times() {
         let Some(json) = fixture("recorder.json") else { return };
         let recorded: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -6,33 +6,38 @@ use crate::{Error, ErrorKind, Result};
 /// `recorder.plot_loss()`: smoothed training losses from step `skip_start` on (5 unless you know better: the first ones
 /// would squeeze all others), and validation losses as `(step, loss)` at the end of each epoch.
 pub fn loss_curve(train: &[f64], valid: &[(usize, f64)], skip_start: usize) -> Figure {
+    Figure::of(loss_chart(train, valid, skip_start))
+}
+
+/// [`loss_curve`] as a chart, to go on with.
+pub fn loss_chart(train: &[f64], valid: &[(usize, f64)], skip_start: usize) -> Chart {
     let train = train.iter().enumerate().skip(skip_start).map(|(i, loss)| (i as f64, *loss)).collect();
     let valid: Vec<_> = valid.iter().filter(|v| v.0 >= skip_start).map(|v| (v.0 as f64, v.1)).collect();
     let mut chart = Chart::new("learning curve").axes("steps", "loss").series("train", Style::Line, train);
     if !valid.is_empty() {
         chart = chart.series("valid", Style::LineAndDots, valid);
     }
-    Figure::of(chart)
+    chart
 }
 
-/// `recorder.plot_sched()`: the learning rate and the momentum of every step, side by side.
-pub fn schedule(lrs: &[f64], moms: &[f64]) -> Figure {
-    let panel = |name: &str, values: &[f64]| {
+/// `recorder.plot_sched()`: each hyper-parameter's value in every step, two side by side.
+pub fn schedule(hps: &[(&str, &[f64])]) -> Figure {
+    let panel = |(name, values): &(&str, &[f64])| {
         let points = values.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect();
-        Chart::new("").axes("steps", name).series("", Style::Line, points).into()
+        Chart::new("").axes("steps", *name).series("", Style::Line, points).into()
     };
-    Figure::grid(vec![panel("lr", lrs), panel("mom", moms)], 2).chart_size(460.0, 300.0)
+    Figure::grid(hps.iter().map(panel).collect(), hps.len().clamp(1, 2)).chart_size(460.0, 300.0)
 }
 
 /// The plot of the learning-rate finder: smoothed losses over a logarithmic learning rate, the last `skip_end` left out
-/// (5 in fastai: the loss explodes there), and each suggestion `(name, lr, loss)` as a dot.
-pub fn lr_find(lrs: &[f64], losses: &[f64], suggestions: &[(&str, f64, f64)], skip_end: usize) -> Figure {
+/// (5 in fastai: the loss explodes there), and each suggestion as a dot: `(label, lr, loss)`.
+pub fn lr_find(lrs: &[f64], losses: &[f64], suggestions: &[(String, f64, f64)], skip_end: usize) -> Figure {
     let points: Vec<_> = lrs.iter().copied().zip(losses.iter().copied()).collect();
     let shown = points.len().saturating_sub(skip_end);
     let mut chart = Chart::new("learning-rate finder").axes("Learning Rate", "Loss").scales(Scale::Log, Scale::Linear);
     chart = chart.series("", Style::Line, points[..shown].to_vec());
-    for (name, lr, loss) in suggestions {
-        chart = chart.series(format!("{name} {lr:.2e}"), Style::Dots, vec![(*lr, *loss)]);
+    for (label, lr, loss) in suggestions {
+        chart = chart.series(label, Style::Dots, vec![(*lr, *loss)]);
     }
     Figure::of(chart)
 }

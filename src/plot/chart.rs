@@ -54,6 +54,7 @@ pub struct Chart {
     x_scale: Scale,
     y_scale: Scale,
     series: Vec<Series>,
+    verticals: Vec<f64>,
 }
 
 impl Chart {
@@ -77,6 +78,12 @@ impl Chart {
     /// Adds a series in the next colour; a series without a name is not in the legend.
     pub fn series(mut self, name: impl Into<String>, style: Style, points: Vec<(f64, f64)>) -> Chart {
         self.series.push(Series { name: name.into(), style, points });
+        self
+    }
+
+    /// Adds thin vertical lines across the chart, such as the ends of epochs.
+    pub fn verticals(mut self, at: impl IntoIterator<Item = f64>) -> Chart {
+        self.verticals.extend(at);
         self
     }
 
@@ -110,6 +117,9 @@ impl Chart {
             let at = frame.y(y.place(*value));
             scene.line((frame.left, at), (frame.right, at), 1.0, Paint::Grid);
             scene.text(frame.left - 8.0, at + 0.36 * TICK, label, TICK, Paint::Muted, Anchor::End);
+        }
+        for at in self.verticals.iter().map(|v| x.place(*v)).filter(|at| (0.0..=1.0).contains(at)) {
+            scene.line((frame.x(at), frame.top), (frame.x(at), frame.bottom), 1.0, Paint::Grid);
         }
         scene.line((frame.left, frame.bottom), (frame.right, frame.bottom), 1.0, Paint::Axis);
         self.x_ticks(&mut scene, &x, &frame);

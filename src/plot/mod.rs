@@ -45,7 +45,7 @@ mod svg;
 pub mod terminal;
 mod ticks;
 
-pub use builders::{confusion_matrix, loss_curve, lr_find, schedule};
+pub use builders::{confusion_matrix, loss_chart, loss_curve, lr_find, schedule};
 pub use chart::{Chart, Scale, Style};
 pub use colour::Colour;
 pub use figure::{Figure, Panel};

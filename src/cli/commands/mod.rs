@@ -4,6 +4,7 @@ pub mod check;
 pub mod doctor;
 pub mod download;
 pub mod evaluate;
+pub mod lr_find;
 pub mod predict;
 pub mod quickstart;
 pub mod show_batch;

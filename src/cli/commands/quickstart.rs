@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cli::flags::{CacheRule, ExifRule, LabelRule, TruncatedRule};
-use crate::cli::settings::{DataSettings, QuickstartSettings, TrainSettings};
+use crate::cli::settings::{DataSettings, ModelSettings, QuickstartSettings, TrainSettings};
 use crate::cli::{Context, run, run_dir};
 use crate::vision::render_quickstart;
 use std::path::{Path, PathBuf};
@@ -80,16 +80,18 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
             exif: ExifRule::Ignore,
             truncated: TruncatedRule::Error,
         },
-        arch: ARCH.into(),
-        pretrained: None,
-        weights: None,
+        model: ModelSettings {
+            arch: ARCH.into(),
+            pretrained: None,
+            weights: None,
+            wd: 0.01,
+            bf16: settings.bf16,
+            fp16: false,
+        },
         freeze_epochs: None,
         epochs: settings.epochs.unwrap_or(EPOCHS),
         lr: 5e-3,
         lr_slice: None,
-        wd: 0.01,
-        bf16: settings.bf16,
-        fp16: false,
         common: settings.common.clone(),
     }
 }

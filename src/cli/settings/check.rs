@@ -123,17 +123,8 @@ pub(super) fn folders(train: Option<&str>, valid: Option<&str>) -> Result<()> {
 }
 
 /// What goes with pretrained weights, and what doesn't.
-pub(super) fn pretrained(
-    from: Option<&str>,
-    weights: Option<WeightSet>,
-    freeze_epochs: Option<usize>,
-    lr_slice: Option<&str>,
-) -> Result<()> {
+pub(super) fn pretrained(from: Option<&str>, weights: Option<WeightSet>) -> Result<()> {
     match from {
-        None if freeze_epochs.is_some() => {
-            Err(wrong("--freeze-epochs", "fresh weights are not frozen")
-                .remedy("add --pretrained auto, or leave it out"))
-        }
         Some("") => {
             Err(wrong("--pretrained", "it is empty").remedy("it takes auto, a file, a URL or hf-hub:OWNER/NAME"))
         }
@@ -141,12 +132,21 @@ pub(super) fn pretrained(
             Err(wrong("--weights", format!("it chooses between torchvision's weights, and `{from}` is none of them"))
                 .remedy("leave one of the two out"))
         }
-        Some(_) if lr_slice.is_some() => {
-            Err(wrong("--lr-slice", "with pretrained weights the layers' rates follow --lr")
-                .remedy("use --lr: the first layers get a hundredth of the last ones' rate"))
-        }
         _ => Ok(()),
     }
+}
+
+/// What goes with pretrained weights only, and what doesn't.
+pub(super) fn frozen(pretrained: bool, freeze_epochs: Option<usize>, lr_slice: Option<&str>) -> Result<()> {
+    if !pretrained && freeze_epochs.is_some() {
+        let error = wrong("--freeze-epochs", "fresh weights are not frozen");
+        return Err(error.remedy("add --pretrained auto, or leave it out"));
+    }
+    if pretrained && lr_slice.is_some() {
+        let error = wrong("--lr-slice", "with pretrained weights the layers' rates follow --lr");
+        return Err(error.remedy("use --lr: the first layers get a hundredth of the last ones' rate"));
+    }
+    Ok(())
 }
 
 pub(super) fn lr_slice(text: &str) -> Result<LrSlice> {

@@ -34,17 +34,19 @@ pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path)
         data.label_re = None;
     }
     // Fresh weights, or others, on the command line take out all that the file says of weights.
-    let mut model = (file.train.pretrained, file.train.weights, file.train.freeze_epochs);
-    if flags.no_pretrained {
-        model = (None, None, None);
-    } else if flags.pretrained.is_some() || flags.weights.is_some() {
-        (model.0, model.1) = (None, None);
+    let mut model = file.train.model;
+    let others = flags.model.pretrained.is_some() || flags.model.weights.is_some();
+    if flags.model.no_pretrained || others {
+        (model.pretrained, model.weights) = (None, None);
     }
-    (file.train.pretrained, file.train.weights, file.train.freeze_epochs) = model;
+    if flags.model.no_pretrained {
+        file.train.freeze_epochs = None;
+    }
     macro_rules! fill {
         ($into:expr, $from:expr; $($field:ident)*) => { $($into.$field = $into.$field.take().or($from.$field);)* };
     }
-    fill!(flags, file.train; dir out arch pretrained weights freeze_epochs epochs wd bf16 fp16);
+    fill!(flags, file.train; dir out freeze_epochs epochs);
+    fill!(flags.model, model; arch pretrained weights wd bf16 fp16);
     if flags.data.label_re.is_some() {
         data.label = None;
     }

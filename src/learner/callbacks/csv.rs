@@ -21,12 +21,14 @@ pub struct CSVLogger {
     /// Keeps what is in the file.
     pub append: bool,
     file: Option<File>,
+    /// Rows that are in the file.
+    written: usize,
 }
 
 impl CSVLogger {
     /// Writes to `fname` under the learner's path.
     pub fn new(fname: impl Into<String>) -> CSVLogger {
-        CSVLogger { fname: fname.into(), append: false, file: None }
+        CSVLogger { fname: fname.into(), append: false, file: None, written: 0 }
     }
 
     /// Keeps what is in the file.
@@ -55,6 +57,18 @@ impl CSVLogger {
         }
         Ok(file)
     }
+
+    fn write(&mut self, learn: &Learner) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        for row in learn.recorder().rows().iter().skip(self.written) {
+            let line = csv_line(row) + "\n";
+            // One write: a reader never sees half a line.
+            let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+            written.map_err(|e| Error::io("write", &learn.path().join(&self.fname), e))?;
+            self.written += 1;
+        }
+        Ok(())
+    }
 }
 
 impl Default for CSVLogger {
@@ -82,19 +96,17 @@ impl Callback for CSVLogger {
 
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
         let path = learn.path().join(&self.fname);
-        self.file = Some(self.open(&path, &csv_header(&learn.metric_names()))?);
+        (self.file, self.written) = (Some(self.open(&path, &csv_header(&learn.metric_names()))?), 0);
         Ok(())
     }
 
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
-        let (Some(file), Some(row)) = (&mut self.file, learn.recorder().rows().last()) else { return Ok(()) };
-        let line = csv_line(row) + "\n";
-        // One write: a reader never sees half a line.
-        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
-        Ok(written.map_err(|e| Error::io("write", &learn.path().join(&self.fname), e))?)
+        Ok(self.write(learn)?)
     }
 
-    fn after_fit(&mut self, _: &mut Learner) -> Signal {
+    /// The last row is missing yet if somebody has ended the fit in `after_epoch` before it was this callback's turn.
+    fn after_fit(&mut self, learn: &mut Learner) -> Signal {
+        self.write(learn)?;
         self.file = None;
         Ok(())
     }

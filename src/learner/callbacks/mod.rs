@@ -7,6 +7,7 @@
 //! | [`BnFreeze`] | 0 | norms that don't train keep their statistics | `bn_freeze.rs` |
 //! | [`GradientAccumulation`] | 6 | steps once for several batches | `accumulate.rs` |
 //! | [`GradientClip`] | 11 | bounds the gradients' norm | `clip.rs` |
+//! | `TensorBoardCallback` | 51 | writes curves for TensorBoard (feature `tensorboard`) | `tensorboard.rs` |
 //! | [`CSVLogger`] | 60 | writes the table to a file, epoch by epoch | `csv.rs` |
 //! | [`SaveModel`] | 61 | keeps the best model | `trackers.rs` |
 //! | [`ReduceLROnPlateau`] | 62 | smaller steps when nothing gets better | `trackers.rs` |
@@ -39,6 +40,8 @@ mod clip;
 mod csv;
 pub(super) mod mix;
 mod stop;
+#[cfg(feature = "tensorboard")]
+mod tensorboard;
 mod trackers;
 
 pub use accumulate::GradientAccumulation;
@@ -47,4 +50,6 @@ pub use clip::GradientClip;
 pub use csv::CSVLogger;
 pub use mix::{CutMix, MixUp};
 pub use stop::{SkipToEpoch, StopOnFlag, TerminateOnNaN};
+#[cfg(feature = "tensorboard")]
+pub use tensorboard::TensorBoardCallback;
 pub use trackers::{EarlyStopping, ReduceLROnPlateau, SaveModel, Watched};
