@@ -210,7 +210,7 @@ pub fn learner(settings: &ModelSettings, dls: &DataLoaders, device: Device, cont
     let mut learn = vision_learner_on(dls, || arch, device)?.metrics(error_rate).wd(settings.wd);
     if let Some(body) = body {
         context.console.note(&format!("weights from {body}"));
-        // Here it ends: the learner's memory is its own from the first step on.
+        // Dropped at the end of this block: kept through the training, it would be the weights once more.
         learn = learn.with_pretrained(&body, true)?;
     }
     if settings.bf16 {

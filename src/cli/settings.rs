@@ -170,7 +170,7 @@ impl Serialize for LrSlice {
 pub struct ModelSettings {
     /// A name that [`Arch::by_name`](crate::nn::Arch::by_name) knows.
     pub arch: String,
-    /// Where the body's weights come from, as [`Weights`](crate::nn::Weights) reads it; none: fresh ones.
+    /// Where the body's weights come from, as [`Weights`] reads it; none: fresh ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<String>,
     /// Which of torchvision's, when `pretrained` is `auto`.

@@ -11,7 +11,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `pickle.rs` | the description inside: a stack machine that knows a dozen names and calls none |
+//! | `pickle/` | the description inside: a stack machine that knows a dozen names and calls none |
 //! | `zip.rs` | today's container: a zip of stored entries |
 //! | `legacy.rs` | the container until 2020: pickles one after the other |
 //!
