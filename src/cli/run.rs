@@ -264,13 +264,15 @@ fn save(
         settings.data.size
     );
     let table = Table::new(learn.metric_names());
-    let rows: Vec<Vec<String>> = recorder.rows().iter().map(|r| table.cells(r.epoch, &r.values(), r.seconds)).collect();
+    // Of all fits: fine-tuning is two.
+    let history = recorder.history();
+    let rows: Vec<Vec<String>> = history.iter().map(|r| table.cells(r.epoch, &r.values(), r.seconds)).collect();
     let mut report = Report::new(title, subtitle);
     if !finished {
         report = report.headline("status", "stopped", "before its last epoch");
     }
-    if let Some(last) = recorder.rows().last() {
-        let seconds: f64 = recorder.rows().iter().map(|r| r.seconds).sum();
+    if let Some(last) = history.last() {
+        let seconds: f64 = history.iter().map(|r| r.seconds).sum();
         let of = format!("of {} validation pictures", dls.valid.n_items());
         if let Some(e) = last.get("error_rate") {
             report = report.headline("error rate", format!("{:.1} %", e * 100.0), &of);
@@ -278,8 +280,8 @@ fn save(
         if let Some(loss) = last.get("valid_loss") {
             report = report.headline("validation loss", format!("{loss:.3}"), "cross entropy");
         }
-        let policy = if settings.model.pretrained.is_some() { "after those of the head" } else { "one cycle" };
-        report = report.headline("epochs", recorder.rows().len().to_string(), policy).headline(
+        let policy = if settings.model.pretrained.is_some() { "the head alone, then everything" } else { "one cycle" };
+        report = report.headline("epochs", history.len().to_string(), policy).headline(
             "time",
             crate::learner::format_time(seconds),
             "training and validation",
@@ -300,8 +302,8 @@ fn save(
     let mut log: Vec<String> =
         environment(learn, seed).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     log.push(table.header());
-    log.extend(recorder.rows().iter().map(|r| table.row(r.epoch, &r.values(), r.seconds)));
-    let waiting = waiting(recorder.rows());
+    log.extend(history.iter().map(|r| table.row(r.epoch, &r.values(), r.seconds)));
+    let waiting = waiting(history);
     log.extend(waiting.clone());
     log.push(if finished { "finished" } else { "stopped early" }.into());
     write_text(&out.join("log.txt"), &(log.join("\n") + "\n"))?;
@@ -411,7 +413,7 @@ fn tell_remarks(remarks: &[(PathBuf, String)], context: &Context) {
 
 /// A user whose training waits for pictures should hear it, and what to do.
 fn tell_if_loader_bound(learn: &Learner, context: &Context) {
-    let rows = learn.recorder().rows();
+    let rows = learn.recorder().history();
     let (waited, seconds) = rows.iter().fold((0.0, 0.0), |(w, s), r| (w + r.waited, s + r.seconds));
     if seconds > 5.0 && waited > 0.1 * seconds {
         context.console.note(&format!(

@@ -35,6 +35,19 @@ pub fn kinds() -> Vec<(Device, DType)> {
     all
 }
 
+/// Whether whoever started this test ignores a signal, as `nohup` and a script's `&` do; its children then ignore it too, and whatever
+/// the test wanted to see is skipped with a word.
+pub fn ignored(name: &str, number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
+    let ignored = mask >> (number - 1) & 1 == 1;
+    if ignored {
+        skip(format_args!("SIG{name}: whoever started this test ignores it, and so do its children"));
+    }
+    ignored
+}
+
 /// Says that something is skipped, and why. Written to standard error itself: what `println!` prints, the test runner keeps
 /// to itself when a test passes, and a skip that nobody sees is no better than a test that isn't there.
 pub fn skip(why: std::fmt::Arguments<'_>) {
