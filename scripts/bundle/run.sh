@@ -33,6 +33,15 @@ done
 [ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 mkdir -p "$out/parts" || exit 2
 out=$(cd "$out" && pwd)
+# The programs travel packed. What comes back from the machine is the results without them.
+bin=$out/bin
+mkdir -p "$bin"
+trap 'rm -rf "$bin"' EXIT
+for packed in "$here"/bin/*.gz; do
+    name=$(basename "$packed" .gz)
+    gzip -dc "$packed" >"$bin/$name"
+    chmod +x "$bin/$name"
+done
 limit=${LIMIT:-570}
 export ONECYCLE_FIXTURES=$here/fixtures RUST_BACKTRACE=0
 
@@ -69,7 +78,7 @@ missing() { # WHAT..: a part of the stage can't run here
 # The program itself says whether it can use a GPU, in its own words if not.
 find_gpu() {
     gpu='' driver='' reason=''
-    if reason=$(ONECYCLE_BENCH=ops timeout -k 10 60 "$here/bin/bench" --device cuda --tiny no-such-case 2>&1); then
+    if reason=$(ONECYCLE_BENCH=ops timeout -k 10 60 "$bin/bench" --device cuda --tiny no-such-case 2>&1); then
         reason=''
         gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
         driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
@@ -86,7 +95,7 @@ need_gpu() {
 tests() {
     local name=$1 status
     shift
-    limited "$here/bin/tests" "$@" >"$out/$name.log" 2>"$out/$name.skipped"
+    limited "$bin/tests" "$@" >"$out/$name.log" 2>"$out/$name.skipped"
     status=$?
     echo $status >"$out/$name.status"
     # "test a::b ... ok" in one line, or in two where the test itself wrote something between.
@@ -122,7 +131,7 @@ info() {
     else
         missing "nvidia-smi"
     fi
-    limited "$here/bin/onecycle" doctor --json >"$out/doctor.json" 2>"$out/doctor.err"
+    limited "$bin/onecycle" doctor --json >"$out/doctor.json" 2>"$out/doctor.err"
     case $? in
         0 | 1) cat "$out/doctor.json" >>"$log" ;;
         2) missing "onecycle doctor ($(head -1 "$out/doctor.err"))" ;;
@@ -154,10 +163,8 @@ correctness() {
         tests networks networks::
         tests augment augment::
         unset ONECYCLE_EMULATOR
-        gzip -dc "$here/bin/unit-tests.gz" >"$out/unit-tests" && chmod +x "$out/unit-tests"
-        limited "$out/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
+        limited "$bin/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
         grep '^test result\|^skipped' "$out/driver.log" | tee -a "$log"
-        rm -f "$out/unit-tests"
         verified
     else
         # The operations that touch every mechanism; all of them take minutes here and have run where the bundle was made.
@@ -172,7 +179,7 @@ correctness() {
 # emulator did in all of its cases what the GPU did.
 verified() {
     local file=$out/verified.json first=1 name hash names each
-    "$here/bin/tests" --list 2>/dev/null | sed -n 's/: test$//p' >"$out/tests.list"
+    "$bin/tests" --list 2>/dev/null | sed -n 's/: test$//p' >"$out/tests.list"
     note_of() { # NAME HASH: an entry
         [ $first = 1 ] || printf ','
         first=0
@@ -218,7 +225,7 @@ sanitizer() {
     export ONECYCLE_EMULATOR=off
     for name in memcheck racecheck initcheck synccheck; do
         each=$((limit / 4))
-        limited -s $each "$tool" --tool $name --error-exitcode 9 --print-limit 20 "$here/bin/tests" operations::emulator:: operations::emulator_rungs \
+        limited -s $each "$tool" --tool $name --error-exitcode 9 --print-limit 20 "$bin/tests" operations::emulator:: operations::emulator_rungs \
             --test-threads=1 >"$out/$name.log" 2>&1
         case $? in
             0) say "$name: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$name.log" | tail -1 | sed 's/=* *//')" ;;
@@ -238,11 +245,11 @@ bench() {
     # Whole steps first: if time runs out, then among the single operations.
     for dtype in 'bf16 --tensor-cores' bf16 f32; do
         # shellcheck disable=SC2086 # two words
-        limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
+        limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
         [ "${PIPESTATUS[0]}" = 0 ] || failed "step in $dtype"
     done
     for dtype in bf16 f32; do
-        limited -s $((limit / 3)) env ONECYCLE_BENCH=ops "$here/bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
+        limited -s $((limit / 3)) env ONECYCLE_BENCH=ops "$bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
         [ "${PIPESTATUS[0]}" = 0 ] || failed "ops in $dtype"
     done
 }
@@ -252,7 +259,7 @@ train() {
     # The quickstart keeps its pictures in the user's cache folder.
     export XDG_CACHE_HOME=$out/train/cache
     local start=$SECONDS photos=$out/train/photos i class photo n seconds half
-    if limited "$here/bin/onecycle" quickstart --device cuda --overwrite --out "$out/train/quickstart" >"$out/train-quickstart.log" 2>&1; then
+    if limited "$bin/onecycle" quickstart --device cuda --overwrite --out "$out/train/quickstart" >"$out/train-quickstart.log" 2>&1; then
         grep -A30 '^epoch' "$out/train-quickstart.log" | tee -a "$log"
         say "quickstart: $((SECONDS - start)) s"
     else
@@ -269,7 +276,7 @@ train() {
     n=$(find "$photos" -name '*.jpg' | wc -l)
     for half in '' --bf16; do
         start=$SECONDS
-        if limited "$here/bin/onecycle" train "$photos" --device cuda $half --arch resnet34 --item-size 256 --size 224 --bs 64 --epochs 4 --lr 3e-3 \
+        if limited "$bin/onecycle" train "$photos" --device cuda $half --arch resnet34 --item-size 256 --size 224 --bs 64 --epochs 4 --lr 3e-3 \
             --overwrite --out "$out/train/resnet34$half" >"$out/train-resnet34$half.log" 2>&1; then
             seconds=$((SECONDS - start))
             [ $seconds -gt 0 ] || seconds=1
