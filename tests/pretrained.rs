@@ -2,12 +2,15 @@
 
 mod common;
 
+#[cfg(feature = "cli")]
 use common::http::{Answer, Hosted, Server};
 use onecycle::nn::{Arch, Module, Weights, safetensors};
 use onecycle::optim::OptimizerKind;
 use onecycle::prelude::*;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "cli")]
+use std::path::PathBuf;
 
 /// A ResNet with one thin block a stage.
 fn tiny() -> Arch {
