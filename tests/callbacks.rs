@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::colours::{colours, learner, loaders, tiny, weights};
+use common::colours::{colours, learner, loaders, weights};
+use common::drawn::tiny;
 use common::emulated::{self, Mode};
 use onecycle::data::Item;
 use onecycle::learner::callback::{AFTER_EPOCH, BEFORE_EPOCH};

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::drawn::tiny;
 #[cfg(feature = "cli")]
 use common::http::{Answer, Hosted, Server};
 use onecycle::nn::{Arch, Module, Weights, safetensors};
@@ -11,11 +12,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 #[cfg(feature = "cli")]
 use std::path::PathBuf;
-
-/// A ResNet with one thin block a stage.
-fn tiny() -> Arch {
-    Arch { name: "tiny".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] }
-}
 
 /// The body's state under torchvision's names, with a classifier.
 fn state(arch: &Arch) -> Vec<(String, Tensor)> {

@@ -1,13 +1,13 @@
 //! Items, split and labelled: what a `DataBlock` makes of a folder.
 
 use super::Picture;
-use super::block::{DataBlock, OpenPicture, Source, no_labels};
+use super::block::{DataBlock, Source, no_labels};
 use super::category::Vocab;
 use super::item::{Item, Value};
 use super::label::Getter;
 use super::split::Splits;
 use super::target::{Encode, Target, Targets};
-use super::transform::{BatchTransforms, ItemTransform, Subset};
+use super::transform::Subset;
 use crate::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,10 +24,8 @@ pub struct Datasets {
     splits: Splits,
     targets: Arc<Targets>, // [items]; -1 or NaN where the splitter left the item out
     encode: Arc<dyn Encode>,
-    block: DataBlock,
-    pub(super) opener: Arc<dyn OpenPicture>,
-    pub(super) item_tfms: Vec<Arc<dyn ItemTransform>>,
-    pub(super) batch_tfms: Arc<dyn BatchTransforms>,
+    /// How items are found, opened and transformed.
+    pub(super) block: DataBlock,
 }
 
 impl Datasets {
@@ -80,9 +78,6 @@ impl Datasets {
             targets: Arc::new(targets),
             encode,
             block: block.clone(),
-            opener: block.opener.clone(),
-            item_tfms: block.item_tfms.clone(),
-            batch_tfms: block.batch_tfms.clone(),
         })
     }
 
@@ -192,7 +187,7 @@ impl Datasets {
     /// `i` is out of range, or the file is no picture.
     pub fn get(&self, subset: Subset, i: usize) -> Result<(Picture, Target)> {
         let (path, target) = self.sample(subset, i)?;
-        Ok((self.opener.open(path)?, target))
+        Ok((self.block.opener.open(path)?, target))
     }
 
     /// Other items, as the `DataBlock` finds and labels them: their files, and their labels if wanted.

@@ -224,7 +224,7 @@ impl DataLoaders {
         let used = [datasets.indices(Subset::Train), datasets.indices(Subset::Valid)].concat();
         let paths: Vec<&Path> = used.iter().map(|&i| datasets.paths()[i].as_path()).collect();
         // Before bad files are looked for: what is decoded for that is kept.
-        let (opener, kept) = options.cache.around(datasets.opener.clone(), &paths, &pool)?;
+        let (opener, kept) = options.cache.around(datasets.block.opener.clone(), &paths, &pool)?;
         let skipped = match options.skip_bad {
             true => leave_out_bad(&mut datasets, &*opener, &used, &pool),
             false => Vec::new(),
@@ -254,7 +254,7 @@ impl DataLoaders {
         let loader = |subset, bs| DataLoader {
             plan: Arc::new(Plan {
                 opener: opener.clone(),
-                item_tfms: datasets.item_tfms.clone(),
+                item_tfms: datasets.block.item_tfms.clone(),
                 subset,
                 seed: options.seed,
                 items: items.clone(),
@@ -321,22 +321,22 @@ impl DataLoaders {
 
     /// What opens the pictures.
     pub fn opener(&self) -> &Arc<dyn OpenPicture> {
-        &self.datasets.opener
+        &self.datasets.block.opener
     }
 
     /// The transforms of single pictures, in running order.
     pub fn item_tfms(&self) -> &[Arc<dyn ItemTransform>] {
-        &self.datasets.item_tfms
+        &self.datasets.block.item_tfms
     }
 
     /// The transforms of batches on the device.
     pub fn batch_tfms(&self) -> &Arc<dyn BatchTransforms> {
-        &self.datasets.batch_tfms
+        &self.datasets.block.batch_tfms
     }
 
     /// Replaces the batch transforms, as a learner does when it adds the normalisation of its pretrained model.
     pub fn set_batch_tfms(&mut self, transforms: Arc<dyn BatchTransforms>) {
-        self.datasets.batch_tfms = transforms;
+        self.datasets.block.batch_tfms = transforms;
     }
 
     /// A loader over other files with the validation behaviour of these, without labels. fastai: `dls.test_dl(items)`.

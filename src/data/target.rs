@@ -226,32 +226,15 @@ impl Targets {
     /// The class numbers, for whoever can do nothing with other targets.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] naming the loss that the targets need, when they are no class numbers.
+    /// [`ErrorKind::Data`] saying what they are, when they are no class numbers.
     pub fn categories(&self) -> Result<&[i64]> {
-        match self {
-            Targets::Categories(all) => Ok(all),
-            other => Err(other.no_categories()),
-        }
-    }
-
-    /// [`Targets::categories`], by value.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn into_categories(self) -> Result<Vec<i64>> {
-        match self {
-            Targets::Categories(all) => Ok(all),
-            other => Err(other.no_categories()),
-        }
-    }
-
-    fn no_categories(&self) -> Error {
         let what = match self {
+            Targets::Categories(all) => return Ok(all),
             Targets::MultiCategories(_) => "several labels an item",
-            _ => "numbers for labels",
+            Targets::Number(_) | Targets::Numbers(_) => "numbers for labels",
         };
-        Error::new(ErrorKind::Data, format!("these data have {what}, and this is for one class an item"))
-            .remedy("use CategoryBlock where one class is meant")
+        Err(Error::new(ErrorKind::Data, format!("these data have {what}, and this is for one class an item"))
+            .remedy("use CategoryBlock where one class is meant"))
     }
 
     /// The targets as a tensor: class numbers i64 `[N]`, else f32 `[N, C]` or `[N]`.

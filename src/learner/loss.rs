@@ -17,6 +17,7 @@
 //!
 //! A loss of your own implements [`Loss::mean`] out of operations, and the rest.
 
+use super::metrics::first_largest;
 use crate::data::{Target, Targets};
 use crate::ops::cross_entropy::{CrossEntropy, cross_entropy_per_item};
 use crate::ops::pointwise_loss::{Pointwise, pointwise_loss_per_item};
@@ -85,12 +86,15 @@ pub trait Loss: Send + Sync {
     /// The operands don't fit.
     fn per_item(&self, predictions: &Tensor, targets: &Tensor) -> Result<Vec<f64>>;
 
-    /// What one item's raw predictions `[C]` mean: probabilities of classes, of each label, or the numbers as they are.
-    fn activation(&self, predictions: &[f64]) -> Vec<f64> {
+    /// What raw predictions `[N, C]` mean, row after row: probabilities of classes, of each label, or the numbers as they are.
+    ///
+    /// # Errors
+    /// The predictions can't be read from their device.
+    fn activation(&self, predictions: &Tensor) -> Result<Vec<f64>> {
         match self.targets() {
-            TargetKind::Classes => softmax(predictions),
-            TargetKind::Labels => predictions.iter().map(|&x| sigmoid(x)).collect(),
-            TargetKind::Numbers => predictions.to_vec(),
+            TargetKind::Classes => ops::softmax(predictions)?.to_f64_vec(),
+            TargetKind::Labels => Ok(predictions.to_f64_vec()?.into_iter().map(sigmoid).collect()),
+            TargetKind::Numbers => predictions.to_f64_vec(),
         }
     }
 
@@ -99,18 +103,11 @@ pub trait Loss: Send + Sync {
         0.5
     }
 
-    /// What is read from an item's [`Loss::activation`]: the most likely class (the first of equals), the labels with a probability above
+    /// What is read from an item's row of [`Loss::activation`]: the most likely class (the first of equals), the labels with a probability above
     /// the [`Loss::threshold`], the numbers.
     fn decodes(&self, activated: &[f64]) -> Target {
         decode(self.targets(), self.threshold(), activated)
     }
-}
-
-fn softmax(x: &[f64]) -> Vec<f64> {
-    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exp: Vec<f64> = x.iter().map(|x| (x - max).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
 }
 
 pub(super) fn sigmoid(x: f64) -> f64 {
@@ -120,10 +117,7 @@ pub(super) fn sigmoid(x: f64) -> f64 {
 /// What an item's activated predictions say, where `threshold` decides about each label.
 fn decode(kind: TargetKind, threshold: f64, activated: &[f64]) -> Target {
     match (kind, activated) {
-        (TargetKind::Classes, x) => {
-            let first_largest = (1..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            Target::Category(first_largest as i64)
-        }
+        (TargetKind::Classes, x) => Target::Category(first_largest(x) as i64),
         (TargetKind::Labels, x) => {
             Target::MultiCategory(x.iter().map(|&p| f32::from(u8::from(p > threshold))).collect())
         }

@@ -296,19 +296,13 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recorded::recorded;
     use super::*;
-    use std::path::PathBuf;
 
     /// The schedule, the smoothing and the stop, on scripted losses.
     #[test]
     fn search_parity() {
-        let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
-        let places = named.into_iter().chain(["../shared/fixtures".into(), "tests/fixtures".into()]);
-        let Some(path) = places.map(|d: PathBuf| d.join("training/lr_find.json")).find(|p| p.exists()) else {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "skipped: lr_find.json is not there; set ONECYCLE_FIXTURES");
-            return;
-        };
+        let Some(path) = recorded("lr_find.json") else { return };
         let recorded: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         for case in recorded["cases"].as_array().unwrap() {
             let name = case["name"].as_str().unwrap();

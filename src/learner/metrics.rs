@@ -162,16 +162,17 @@ pub fn top_k_accuracy(k: usize) -> Metric {
 /// # Errors
 /// When the targets are not a row of labels for each row of predictions.
 pub fn accuracy_multi(predictions: &Tensor, targets: &Tensor) -> Result<f64> {
-    let (said, true_) = labels("accuracy_multi", predictions, targets, 0.5)?;
-    Ok(said.iter().zip(&true_).filter(|(a, b)| a == b).count() as f64 / said.len().max(1) as f64)
+    right_labels(predictions, targets, 0.5)
 }
 
 /// [`accuracy_multi`] in which a label is said when its probability is above `thresh`.
 pub fn accuracy_multi_at(thresh: f64) -> Metric {
-    Metric::new("accuracy_multi", move |predictions, targets| {
-        let (said, true_) = labels("accuracy_multi", predictions, targets, thresh)?;
-        Ok(said.iter().zip(&true_).filter(|(a, b)| a == b).count() as f64 / said.len().max(1) as f64)
-    })
+    Metric::new("accuracy_multi", move |predictions, targets| right_labels(predictions, targets, thresh))
+}
+
+fn right_labels(predictions: &Tensor, targets: &Tensor, thresh: f64) -> Result<f64> {
+    let (said, so) = labels("accuracy_multi", predictions, targets, thresh)?;
+    Ok(said.iter().zip(&so).filter(|(a, b)| a == b).count() as f64 / said.len().max(1) as f64)
 }
 
 /// How F1, precision and recall of several classes become one number; scikit-learn's `average`.
@@ -257,8 +258,12 @@ pub fn rmse() -> Metric {
 /// When `t` is no matrix.
 pub fn argmax(t: &Tensor) -> Result<Vec<usize>> {
     let [_, c] = t.dims2("argmax")?;
-    let first_largest = |row: &[f64]| (1..c).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     Ok(t.to_f64_vec()?.chunks_exact(c.max(1)).map(first_largest).collect())
+}
+
+/// The place of the largest number of a row, the first of equals.
+pub(super) fn first_largest(row: &[f64]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 /// # Errors

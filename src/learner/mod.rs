@@ -43,6 +43,8 @@ mod predict;
 mod pretrained;
 #[cfg(feature = "cli")]
 mod progress;
+#[cfg(test)]
+mod recorded;
 mod recorder;
 mod save;
 mod scheduler;

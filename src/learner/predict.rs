@@ -156,11 +156,9 @@ pub(super) fn predictions(
                 }
             }
         }
-        let c = raw.numel() / batch.len().max(1);
-        for row in raw.to_f64_vec()?.chunks_exact(c.max(1)) {
-            let probabilities = loss.activation(row);
-            all.decoded.push(loss.decodes(&probabilities));
-            all.probabilities.push(probabilities);
+        for row in loss.activation(&raw)?.chunks_exact(raw.shape().channels().max(1)) {
+            all.decoded.push(loss.decodes(row));
+            all.probabilities.push(row.to_vec());
         }
         all.targets.append(batch.targets)?;
         all.paths.extend(batch.paths);

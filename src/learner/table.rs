@@ -81,20 +81,11 @@ pub fn format_time(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recorded::recorded;
     use super::*;
-    use std::path::PathBuf;
 
-    /// A recorded value, or nothing (and a word about it) in a package without fixtures.
     fn fixture(name: &str) -> Option<String> {
-        let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
-        let places = named.into_iter().chain(["../shared/fixtures".into(), "tests/fixtures".into()]);
-        let path = places.map(|d: PathBuf| d.join("training").join(name)).find(|p| p.exists());
-        if path.is_none() {
-            use std::io::Write;
-            let why = "set ONECYCLE_FIXTURES to the directory of recorded values";
-            let _ = writeln!(std::io::stderr(), "skipped: {name} is not there; {why}");
-        }
-        path.map(|p| std::fs::read_to_string(p).unwrap())
+        recorded(name).map(|path| std::fs::read_to_string(path).unwrap())
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A data set that a network of a few thousand parameters learns in seconds, and that network.
 
+use super::drawn::tiny;
 use onecycle::learner::Learner;
-use onecycle::nn::{Arch, Module};
+use onecycle::nn::Module;
 use onecycle::prelude::*;
 use std::path::Path;
 
@@ -16,11 +17,6 @@ pub fn colours(dir: &Path, per_class: usize) {
             image.save(dir.join(format!("{class}_{i}.png"))).unwrap();
         }
     }
-}
-
-/// A ResNet with one thin block a stage.
-pub fn tiny() -> Arch {
-    Arch { name: "tiny".into(), bottleneck: false, blocks: [1, 1, 1, 1], widths: [8, 8, 16, 16] }
 }
 
 pub fn loaders(dir: &Path, seed: u64, workers: usize) -> DataLoaders {

@@ -75,7 +75,6 @@ mod tests {
     use crate::optim::OptimizerKind;
     use crate::vision::ImageBlock;
     use crate::{Device, Tensor};
-    use std::path::PathBuf;
     use std::sync::{Arc, Mutex};
 
     /// Epoch, batch, its size, and whether a step followed.
@@ -113,13 +112,7 @@ mod tests {
     /// fastai's loop on a small linear model, with the last batch of an epoch short: the same steps, losses and weights.
     #[test]
     fn accumulation_parity() {
-        let named = std::env::var_os("ONECYCLE_FIXTURES").map(PathBuf::from);
-        let places = named.into_iter().chain(["../shared/fixtures".into(), "tests/fixtures".into()]);
-        let Some(path) = places.map(|d: PathBuf| d.join("training/accumulation.json")).find(|p| p.exists()) else {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "skipped: accumulation.json is not there; set ONECYCLE_FIXTURES");
-            return;
-        };
+        let Some(path) = crate::learner::recorded::recorded("accumulation.json") else { return };
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let file = safetensors::read(&path.with_extension("safetensors")).unwrap().tensors;
         let number = |key: &str| json[key].as_u64().unwrap() as usize;

@@ -65,6 +65,11 @@ impl Watched {
         self.wait += 1;
         Outcome::NoBetter
     }
+
+    /// Whether this epoch was no better, and the last of as many as one waits for.
+    fn out_of_patience(&mut self, monitor: &str, min_delta: f64, patience: usize, learn: &Learner) -> bool {
+        self.look(monitor, min_delta, learn) == Outcome::NoBetter && self.wait >= patience
+    }
 }
 
 /// Saves the model whenever the watched number gets better, and loads the best one back at the end of the fit: fastai's
@@ -209,8 +214,7 @@ impl Callback for EarlyStopping {
     }
 
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
-        let outcome = self.watched.look(&self.monitor, self.min_delta, learn);
-        if outcome != Outcome::NoBetter || self.watched.wait < self.patience {
+        if !self.watched.out_of_patience(&self.monitor, self.min_delta, self.patience, learn) {
             return Ok(());
         }
         // In a fit that has to beat an earlier one, the first epochs may be among those that were waited for.
@@ -280,8 +284,7 @@ impl Callback for ReduceLROnPlateau {
     }
 
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
-        let outcome = self.watched.look(&self.monitor, self.min_delta, learn);
-        if outcome != Outcome::NoBetter || self.watched.wait < self.patience {
+        if !self.watched.out_of_patience(&self.monitor, self.min_delta, self.patience, learn) {
             return Ok(());
         }
         self.watched.wait = 0;

@@ -75,12 +75,7 @@ fn mean(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>, options: &C
     if rows == 0 {
         return Err(Error::shape("cross_entropy", "there are no rows to take the mean of"));
     }
-    if let Some(w) = weights
-        && (w.numel() != rows || w.dtype() != dtype.master() || w.device() != device)
-    {
-        let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
-        return Err(Error::shape("cross_entropy", message));
-    }
+    check_weights("cross_entropy", weights, rows, (dtype, device))?;
     if half_on_cpu(logits).is_some() {
         return mean(&rounded::activation(logits)?, targets, weights, options);
     }
@@ -156,6 +151,21 @@ fn check_rows(op: &str, logits: &Tensor, targets: &Tensor) -> Result<usize> {
         return Err(Error::shape(op, format!("targets {} for logits {}", of(targets), of(logits))));
     }
     Ok(rows)
+}
+
+/// Whether there is a weight for each row of predictions, where there are weights.
+pub(super) fn check_weights(
+    op: &str,
+    weights: Option<&Tensor>,
+    rows: usize,
+    (dtype, device): (DType, Device),
+) -> Result<()> {
+    match weights {
+        Some(w) if w.numel() != rows || w.dtype() != dtype.master() || w.device() != device => {
+            Err(Error::shape(op, format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<usize> {

@@ -56,12 +56,7 @@ pub fn pointwise_loss(x: &Tensor, targets: &Tensor, weights: Option<&Tensor>, lo
     if x.numel() == 0 {
         return Err(Error::shape("pointwise_loss", "there are no numbers to take the mean of"));
     }
-    if let Some(w) = weights
-        && (w.numel() != rows || w.dtype() != dtype.master() || w.device() != device)
-    {
-        let message = format!("weights {} {} for {rows} rows of {dtype}", w.dtype(), w.shape());
-        return Err(Error::shape("pointwise_loss", message));
-    }
+    cross_entropy::check_weights("pointwise_loss", weights, rows, (dtype, device))?;
     if half_on_cpu(x).is_some() {
         return pointwise_loss(&rounded::activation(x)?, targets, weights, loss);
     }
