@@ -68,7 +68,7 @@ fn cache_file(dir: &Path) -> Result<PathBuf> {
 /// Where things are kept that can be made again: `ONECYCLE_CACHE`, else `cache` in `ONECYCLE_HOME`, else the user's cache directory, else
 /// the system's temporary one.
 pub fn cache_dir() -> PathBuf {
-    let dir = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let dir = |name: &str| crate::fetch::variable(name).map(PathBuf::from);
     dir("ONECYCLE_CACHE")
         .or_else(|| dir(crate::fetch::HOME).map(|d| d.join("cache")))
         .or_else(|| dir("XDG_CACHE_HOME").map(|d| d.join("onecycle")))

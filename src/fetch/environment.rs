@@ -20,7 +20,8 @@ const HF_OFFLINE: &str = "HF_HUB_OFFLINE";
 /// A variable's value; an empty one is as good as none.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-fn environment(name: &str) -> Option<OsString> {
+/// The value of a variable of the environment, unless it is empty.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -30,7 +31,7 @@ fn environment(name: &str) -> Option<OsString> {
 /// # Errors
 /// [`ErrorKind::Argument`] naming the variable when there is no such folder.
 pub fn home() -> Result<PathBuf> {
-    home_on(std::env::consts::OS, &environment)
+    home_on(std::env::consts::OS, &variable)
 }
 
 fn home_on(system: &str, get: Lookup) -> Result<PathBuf> {
@@ -55,7 +56,7 @@ fn home_on(system: &str, get: Lookup) -> Result<PathBuf> {
 /// # Errors
 /// [`ErrorKind::Argument`] when `ONECYCLE_OFFLINE` is neither yes nor no.
 pub fn is_offline() -> Result<Option<&'static str>> {
-    offline_by(&environment)
+    offline_by(&variable)
 }
 
 fn offline_by(get: Lookup) -> Result<Option<&'static str>> {
@@ -77,7 +78,7 @@ fn offline_by(get: Lookup) -> Result<Option<&'static str>> {
 ///
 /// ureq has a reader of its own, which takes the first variable whatever the scheme and ignores a value that it doesn't understand.
 pub(super) fn proxy(url: &str) -> Result<Option<Proxy>> {
-    proxy_by(url, &environment)
+    proxy_by(url, &variable)
 }
 
 fn proxy_by(url: &str, get: Lookup) -> Result<Option<Proxy>> {

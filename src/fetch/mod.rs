@@ -51,6 +51,7 @@ mod unpack;
 pub use checks::Checks;
 pub(crate) use checks::{sha256, sha256_of};
 pub use download::{Download, Patience};
+pub(crate) use environment::variable;
 pub use environment::{HOME, OFFLINE, home, is_offline};
 pub(crate) use names::of_url;
 pub use unpack::Unpack;

@@ -12,10 +12,9 @@
 //! reached. Nothing outside the home of downloads is written to.
 
 use super::Weights;
-use crate::fetch::{self, Checks, Download, Patience, Watch};
+use crate::fetch::{self, Checks, Download, Patience, Watch, variable};
 use crate::nn::resnet::Arch;
 use crate::{Error, ErrorKind, Result};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A file of weights, and how to call the place that it came from.
@@ -145,10 +144,6 @@ fn by_hub(name: &str, watch: &mut Watch) -> Result<Found> {
     let path = fetch::home()?.join("models").join(format!("{}.safetensors", name.replace('/', "--")));
     Download::new(&url, &path).patience(patience()).run(watch)?;
     Ok(Found { path, source: url })
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The user's folder for caches, as Python's tools see it.
