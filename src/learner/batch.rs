@@ -2,6 +2,7 @@
 
 use super::Learner;
 use crate::Tensor;
+use crate::nn::Module;
 
 impl Learner {
     /// During a batch: what the model sees, `[N, H, W, 3]`.
@@ -22,6 +23,17 @@ impl Learner {
     /// During a batch: how many items it has.
     pub fn batch_len(&self) -> usize {
         self.y().and_then(|y| y.shape().first().copied()).unwrap_or(0)
+    }
+
+    /// The first tensor that holds NaN or an infinity, along the way of a batch: what the model sees, its parameters and statistics from
+    /// input to output, what it says. Waits for the device.
+    pub fn first_not_finite(&self) -> Option<String> {
+        let bad = |t: &Tensor| t.dtype().is_float() && t.to_f64_vec().is_ok_and(|v| v.iter().any(|v| !v.is_finite()));
+        let state = self.model.state().into_iter().map(|(name, entry)| (name, Some(entry.value())));
+        let mut all = std::iter::once(("the batch".to_string(), self.x().cloned()))
+            .chain(state)
+            .chain([("the predictions".to_string(), self.pred().cloned())]);
+        all.find(|(_, t)| t.as_ref().is_some_and(bad)).map(|(name, _)| name)
     }
 
     /// Before a batch's predictions: shows the model something else.

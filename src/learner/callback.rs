@@ -34,8 +34,8 @@
 //! }
 //! ```
 
-use super::Learner;
-use crate::Error;
+use super::{Learner, StateDict};
+use crate::{Error, Result};
 
 /// A part of a fit that can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +226,17 @@ pub trait Callback: Send {
     /// The fit is done.
     fn after_fit(&mut self, learn: &mut Learner) -> Signal {
         learn.pass()
+    }
+    /// What it remembers between two batches, for a [checkpoint](super::Checkpoint); nothing unless a callback says otherwise.
+    fn state_dict(&self) -> StateDict {
+        StateDict::new()
+    }
+    /// Remembers what [`Callback::state_dict`] gave, after [`Callback::before_fit`] of the fit that goes on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) when that cannot be.
+    fn load_state_dict(&mut self, _: &StateDict) -> Result<()> {
+        Ok(())
     }
     /// A level was cancelled.
     fn after_cancel(&mut self, _: Level, learn: &mut Learner) -> Signal {

@@ -118,16 +118,23 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The batches of a pass over `loader`.
-    pub fn new(loader: &DataLoader, epoch: u64, device: Device, kept: Option<Arc<Mutex<Kept>>>) -> Feed {
+    /// The batches of a pass over `loader`, from batch `first` on.
+    pub fn new(
+        loader: &DataLoader,
+        (epoch, first): (u64, usize),
+        device: Device,
+        kept: Option<Arc<Mutex<Kept>>>,
+    ) -> Feed {
         let loads = |batch: &[usize]| kept.as_ref().is_none_or(|kept| !lock(kept).has(batch));
         let with = |batch: Vec<usize>| {
             let loads = loads(&batch);
             (batch, loads)
         };
-        let order: Vec<_> = loader.order(epoch).into_iter().map(with).collect();
+        let order: Vec<_> = loader.order(epoch).into_iter().skip(first).map(with).collect();
         let loading = order.iter().filter(|(_, loads)| *loads).map(|(batch, _)| batch.clone()).collect();
-        let loading = loader.load(epoch, loading);
+        // What is kept is drawn as in the first pass whenever it is loaded: a fit that goes on in another process keeps the same.
+        let keeps = kept.as_ref().is_some_and(|kept| lock(kept).refused().is_none());
+        let loading = loader.load(if keeps { 0 } else { epoch }, loading);
         Feed { loader: loader.clone(), device, kept, order: order.into_iter(), loading }
     }
 

@@ -51,6 +51,9 @@ pub(super) struct Progress {
     /// The last loss that has arrived, and its batch.
     pub loss_value: f64,
     pub loss_iter: usize,
+    /// Batches of the present epoch that were trained before the fit was interrupted, and the time that it took.
+    pub first_batch: usize,
+    pub earlier: Duration,
     pub waited: Duration,
     pub epoch_start: Option<Instant>,
     /// The validation loss's sum, weighted by the batches' sizes, and the weight.
@@ -58,6 +61,25 @@ pub(super) struct Progress {
     pub weight: f64,
     pub running: Running,
 }
+
+impl Progress {
+    /// How long the present epoch has taken so far.
+    pub fn spent(&self) -> Duration {
+        self.earlier + self.epoch_start.map_or(Duration::ZERO, |start| start.elapsed())
+    }
+}
+
+/// Where an interrupted program was: in which of its fits, and what brings that fit to where it was.
+#[cfg_attr(not(feature = "checkpoint"), allow(dead_code))]
+pub(super) struct Resume {
+    pub fit: usize,
+    pub go_on: GoOn,
+}
+
+type GoOn = Box<dyn FnOnce(&mut Learner) -> Result<()>>;
+
+/// Work for when all callbacks have had their turn; the second argument is what one of them has cancelled.
+pub(super) type Deferred = Box<dyn FnOnce(&mut Learner, Option<Level>) -> Result<()>>;
 
 impl Learner {
     /// A fit of `epochs` with the learning rates `lr`, which a scheduler among `options` may change before each batch.
@@ -85,6 +107,11 @@ impl Learner {
         self.check_targets()?;
         lr.check(self.opt.param_groups().len())?;
         let lrs = lr.per_group(self.opt.param_groups().len());
+        if self.resume.as_ref().is_some_and(|resume| self.fits < resume.fit && !self.finding_lr) {
+            // The interrupted program was past this fit.
+            self.fits += 1;
+            return Ok(());
+        }
         if options.reset_opt {
             self.opt.reset();
         }
@@ -111,6 +138,7 @@ impl Learner {
             }
         }
         self.opt.zero_grad();
+        self.fits += usize::from(!self.finding_lr);
         match outcome {
             Err(Stop::Failed(e)) => Err(self.advise(e)),
             Ok(()) | Err(Stop::Cancel(_)) => Ok(()),
@@ -152,7 +180,8 @@ impl Learner {
 
     fn fit_loop(&mut self) -> Signal {
         self.level(Level::Fit, |learn| {
-            for epoch in 0..learn.at.n_epoch {
+            learn.go_on()?;
+            for epoch in learn.at.epoch..learn.at.n_epoch {
                 learn.at.epoch = epoch;
                 learn.level(Level::Epoch, |learn| {
                     learn.level(Level::Train, Learner::train_pass)?;
@@ -165,8 +194,9 @@ impl Learner {
 
     fn train_pass(&mut self) -> Signal {
         let epoch = self.epochs_seen;
-        let mut batches = Feed::new(&self.dls.train, epoch, self.device, self.kept.clone());
-        for (i, batch) in (&mut batches).enumerate() {
+        let first = std::mem::take(&mut self.at.first_batch);
+        let mut batches = Feed::new(&self.dls.train, (epoch, first), self.device, self.kept.clone());
+        for (i, batch) in (first..).zip(&mut batches) {
             self.set_batch(i, &batch?, Subset::Train, epoch)?;
             self.level(Level::Batch, Learner::train_batch)?;
         }
@@ -191,7 +221,7 @@ impl Learner {
     }
 
     fn validate_pass(&mut self) -> Signal {
-        let mut batches = Feed::new(&self.dls.valid, 0, self.device, self.kept.clone());
+        let mut batches = Feed::new(&self.dls.valid, (0, 0), self.device, self.kept.clone());
         for (i, batch) in (&mut batches).enumerate() {
             self.set_batch(i, &batch?, Subset::Valid, 0)?;
             self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
@@ -218,7 +248,7 @@ impl Learner {
     }
 
     /// Takes the losses that were asked for, but for the last `behind`.
-    fn take_losses(&mut self, behind: usize) -> Result<()> {
+    pub(super) fn take_losses(&mut self, behind: usize) -> Result<()> {
         while self.at.coming.len() > behind {
             let Some((iter, loss)) = self.at.coming.pop_front() else { break };
             (self.at.loss_iter, self.at.loss_value) = (iter, loss.wait()?);
@@ -229,7 +259,7 @@ impl Learner {
         Ok(())
     }
 
-    fn record_losses(&mut self) {
+    pub(super) fn record_losses(&mut self) {
         for loss in self.at.arrived.drain(..) {
             self.recorder.raw.push(loss);
             self.recorder.losses.push(self.recorder.smooth.push(loss));
@@ -267,7 +297,20 @@ impl Learner {
         let outcome = cbs.iter_mut().try_for_each(|slot| slot.call(event, self));
         cbs.append(&mut self.cbs); // callbacks that callbacks have added
         self.cbs = cbs;
+        if !self.deferred.is_empty() {
+            let cancelled = if let Err(Stop::Cancel(level)) = outcome { Some(level) } else { None };
+            std::mem::take(&mut self.deferred).into_iter().try_for_each(|work| work(self, cancelled))?;
+        }
         outcome
+    }
+
+    /// Where an interrupted fit was, if this is the one.
+    fn go_on(&mut self) -> Result<()> {
+        let here = |resume: &mut Resume| resume.fit == self.fits && !self.finding_lr;
+        match self.resume.take_if(here) {
+            Some(resume) => (resume.go_on)(self),
+            None => Ok(()),
+        }
     }
 
     /// fastai's `TrainEvalCallback` and `Recorder`: counters, the smoothed loss, the rows of the table.
@@ -280,12 +323,17 @@ impl Learner {
             Event::Before(Level::Fit) => self.recorder.begin_fit(),
             Event::Before(Level::Epoch) => {
                 at.epoch_start = Some(Instant::now());
-                at.waited = Duration::ZERO;
+                if at.first_batch == 0 {
+                    at.waited = Duration::ZERO;
+                }
+
                 (at.loss_sum, at.weight, at.running) = (0.0, 0.0, Running::default());
             }
             Event::Before(Level::Train) => {
                 (at.training, at.n_iter) = (true, self.dls.train.len());
-                at.pct_train = at.epoch as f64 / at.n_epoch as f64;
+                if at.first_batch == 0 {
+                    at.pct_train = at.epoch as f64 / at.n_epoch as f64;
+                }
             }
             Event::Before(Level::Validate) => (at.training, at.n_iter) = (false, self.dls.valid.len()),
             Event::After(Level::Batch) if at.training => {
@@ -320,11 +368,12 @@ impl Learner {
                         .chain(self.metrics.iter().map(|m| m.name()))
                         .map(String::from)
                         .collect(),
-                    seconds: at.epoch_start.map_or(0.0, |t| t.elapsed().as_secs_f64()),
+                    seconds: at.spent().as_secs_f64(),
                     waited: at.waited.as_secs_f64(),
                 };
                 self.recorder.rows.push(row.clone());
                 self.recorder.history.push(row);
+                self.at.earlier = Duration::ZERO;
             }
             Event::After(Level::Fit) => (at.x, at.y, at.pred, at.loss, at.mixed) = (None, None, None, None, None),
             _ => {}

@@ -12,8 +12,8 @@
 //! On the processor the same is computed in f32 with results rounded to half precision ([`ops`](crate::ops)): slower than f32, for trying
 //! and comparing.
 
-use super::Learner;
 use super::callback::{BEFORE_FIT, BEFORE_STEP, Callback, Event, Level, Signal, Stop};
+use super::{Learner, StateDict};
 use crate::ops::{gradient_norm, unscale};
 use crate::{DType, Result};
 
@@ -123,6 +123,15 @@ impl Callback for MixedPrecision {
             true => Err(Stop::Cancel(Level::Step)),
             false => Ok(()),
         }
+    }
+
+    fn state_dict(&self) -> StateDict {
+        StateDict::new().with("scale", self.scaler.scale).with("growth_tracker", self.scaler.growth_tracker)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        (self.scaler.scale, self.scaler.growth_tracker) = (state.get("scale")?, state.get("growth_tracker")?);
+        Ok(())
     }
 }
 

@@ -25,11 +25,14 @@
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
 //! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
+//! | how a fit survives its process | `checkpoint/` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
 mod batch;
 pub mod callback;
 pub mod callbacks;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod export;
 mod feed;
 mod fit;
@@ -49,6 +52,7 @@ mod recorder;
 mod save;
 mod scheduler;
 mod show_loop;
+mod state_dict;
 pub mod suggest;
 mod table;
 mod vision_learner;
@@ -60,6 +64,8 @@ pub use callbacks::{
     BnFreeze, CSVLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLROnPlateau,
     SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
 };
+#[cfg(feature = "checkpoint")]
+pub use checkpoint::{Checkpoint, Resumed};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
 pub use loss::{
@@ -80,6 +86,7 @@ pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
 pub use scheduler::ParamScheduler;
+pub use state_dict::StateDict;
 pub use table::{Table, format_time};
 pub use vision_learner::{vision_learner, vision_learner_on};
 
@@ -113,6 +120,12 @@ pub struct Learner {
     /// Pictures that stay on the device.
     kept: Option<Arc<Mutex<feed::Kept>>>,
     at: fit::Progress,
+    /// Fits that are done, those of the learning-rate finder left out.
+    fits: usize,
+    /// What waits for its fit, in a program that was interrupted.
+    resume: Option<fit::Resume>,
+    /// What waits for the end of the present event.
+    deferred: Vec<fit::Deferred>,
     /// Epochs over all fits: the address of shuffling, augmentation and, with the batch, of dropout.
     epochs_seen: u64,
     /// The learning-rate finder is at work.
@@ -160,6 +173,9 @@ impl Learner {
             dtype: DType::F32,
             kept: None,
             at: Default::default(),
+            fits: 0,
+            resume: None,
+            deferred: Vec::new(),
             dls,
             epochs_seen: 0,
             finding_lr: false,

@@ -51,9 +51,9 @@ impl Row {
 /// Smooths losses; see the top of `recorder.rs`. Computed in f32 like fastai's, whose values it has to the last digits.
 #[derive(Clone, Debug)]
 pub struct Smooth {
-    beta: f32,
-    value: f32,
-    count: i32,
+    pub(super) beta: f32,
+    pub(super) value: f32,
+    pub(super) count: i32,
 }
 
 impl Default for Smooth {

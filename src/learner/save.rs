@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 const KEY: &str = "onecycle-learner";
 const FORMAT: u32 = 1;
-const OPTIMIZER: &str = "optimizer.";
+pub(super) const OPTIMIZER: &str = "optimizer.";
 const HYPER: &str = "optimizer.hyper";
 
 /// What the file says about itself.
@@ -36,7 +36,7 @@ struct Description {
 
 /// An optimizer but for its averages.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+pub(super) struct Saved {
     kind: String,
     /// By parameter.
     steps: BTreeMap<String, u64>,
@@ -70,9 +70,25 @@ impl Learner {
     pub fn save_with(&self, name: &str, with_opt: bool) -> Result<PathBuf> {
         let path = self.file(name);
         let mut tensors: Vec<(String, Tensor)> = self.model.state().into_iter().map(|(n, e)| (n, e.value())).collect();
+        let optimizer = if with_opt { Some(self.save_optimizer(&mut tensors)?) } else { None };
+        let description = Description {
+            format: FORMAT,
+            library: env!("CARGO_PKG_VERSION").into(),
+            arch: self.arch.name.clone(),
+            optimizer,
+        };
+        let text = serde_json::to_string(&description)
+            .map_err(|e| Error::new(ErrorKind::Format, format!("the learner cannot be described: {e}")))?;
+        path.parent().map_or(Ok(()), create_dir)?;
+        safetensors::write(&path, &tensors, &BTreeMap::from([(KEY.to_string(), text)]))?;
+        Ok(path)
+    }
+
+    /// Adds what the optimizer remembers to `tensors`; what isn't a tensor is returned.
+    pub(super) fn save_optimizer(&self, tensors: &mut Vec<(String, Tensor)>) -> Result<Saved> {
         let mut saved = Saved { kind: self.opt.kind().name().into(), steps: BTreeMap::new() };
         let mut hypers = Vec::new();
-        for group in self.opt.param_groups().iter().filter(|_| with_opt) {
+        for group in self.opt.param_groups() {
             let Hyper { lr, mom, sqr_mom, eps, wd } = group.hyper;
             hypers.extend([lr, mom, sqr_mom, eps, wd]);
             for (name, state) in group.states() {
@@ -82,21 +98,9 @@ impl Learner {
                 saved.steps.insert(name.to_string(), state.step);
             }
         }
-        if with_opt {
-            let shape = [hypers.len() / 5, 5];
-            tensors.push((HYPER.into(), Tensor::from_slice(&hypers, shape, Device::Cpu)?));
-        }
-        let description = Description {
-            format: FORMAT,
-            library: env!("CARGO_PKG_VERSION").into(),
-            arch: self.arch.name.clone(),
-            optimizer: with_opt.then_some(saved),
-        };
-        let text = serde_json::to_string(&description)
-            .map_err(|e| Error::new(ErrorKind::Format, format!("the learner cannot be described: {e}")))?;
-        path.parent().map_or(Ok(()), create_dir)?;
-        safetensors::write(&path, &tensors, &BTreeMap::from([(KEY.to_string(), text)]))?;
-        Ok(path)
+        let shape = [hypers.len() / 5, 5];
+        tensors.push((HYPER.into(), Tensor::from_slice(&hypers, shape, Device::Cpu)?));
+        Ok(saved)
     }
 
     /// Reads what [`Learner::save`] has written: the model, and the optimizer where it is there and fits. Returns fastai's warning
@@ -149,7 +153,7 @@ impl Learner {
     }
 
     /// Whether it fits; otherwise the optimizer is unchanged.
-    fn load_optimizer(&mut self, saved: &Saved, mut averages: HashMap<String, Tensor>) -> Result<bool> {
+    pub(super) fn load_optimizer(&mut self, saved: &Saved, mut averages: HashMap<String, Tensor>) -> Result<bool> {
         let groups = self.opt.param_groups();
         let hypers = averages.remove(HYPER).and_then(|t| t.to_vec::<f64>().ok()).unwrap_or_default();
         if saved.kind != self.opt.kind().name() || hypers.len() != 5 * groups.len() {

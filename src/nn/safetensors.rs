@@ -17,6 +17,7 @@ use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 
 /// What a file holds.
@@ -148,6 +149,15 @@ fn tensor<T: Element, const SIZE: usize>(raw: &[u8], shape: &[usize], number: fn
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] naming `path`; what was there before stays.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    write_atomic(path, |out| write_to(out, tensors, metadata))
+}
+
+/// As [`write()`], into anything.
+pub(crate) fn write_to(
+    out: &mut dyn Write,
+    tensors: &[(String, Tensor)],
+    metadata: &BTreeMap<String, String>,
+) -> std::io::Result<()> {
     let mut header = serde_json::Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), serde_json::json!(metadata));
@@ -161,14 +171,9 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<Stri
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' '); // keeps the numbers aligned in a mapped file
-    write_atomic(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
-        for (_, t) in tensors {
-            out.write_all(&little_endian(t))?;
-        }
-        Ok(())
-    })
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    tensors.iter().try_for_each(|(_, t)| out.write_all(&little_endian(t)))
 }
 
 fn little_endian(t: &Tensor) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! One step for several batches: a large batch on a small device.
 
-use super::super::Learner;
 use super::super::callback::{BEFORE_FIT, BEFORE_STEP, Callback, Event, Level, Signal, Stop};
-use crate::{Error, ErrorKind};
+use super::super::{Learner, StateDict};
+use crate::{Error, ErrorKind, Result};
 
 /// Steps once `n_acc` *items* were seen, with the gradient of their mean loss: fastai's `GradientAccumulation`.
 ///
@@ -63,6 +63,15 @@ impl Callback for GradientAccumulation {
             return Err(Stop::Cancel(Level::Batch));
         }
         self.seen = 0;
+        Ok(())
+    }
+
+    fn state_dict(&self) -> StateDict {
+        StateDict::new().with("seen", self.seen)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.seen = state.get("seen")?;
         Ok(())
     }
 }

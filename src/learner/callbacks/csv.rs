@@ -1,8 +1,8 @@
 //! The table of epochs in a file, while it grows.
 
-use super::super::Learner;
 use super::super::callback::{AFTER_EPOCH, AFTER_FIT, BEFORE_FIT, Callback, Event, Signal};
 use super::super::table::{csv_header, csv_line};
+use super::super::{Learner, StateDict};
 use crate::fs::{create_dir, write_atomic};
 use crate::{Error, Result};
 use std::fs::{File, OpenOptions};
@@ -102,6 +102,21 @@ impl Callback for CSVLogger {
 
     fn after_epoch(&mut self, learn: &mut Learner) -> Signal {
         Ok(self.write(learn)?)
+    }
+
+    /// In a file that is kept, rows after the checkpoint are written again when its fit goes on.
+    fn state_dict(&self) -> StateDict {
+        let length = self.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| meta.len());
+        StateDict::new().with("written", self.written).with_some("length", length)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        let (Some(file), Some(length)) = (&self.file, state.find::<u64>("length")?) else { return Ok(()) };
+        if self.append && file.metadata().is_ok_and(|meta| meta.len() >= length) {
+            file.set_len(length).map_err(|e| Error::io("shorten", Path::new(&self.fname), e))?;
+            self.written = state.get("written")?;
+        }
+        Ok(())
     }
 
     /// The last row is missing yet if somebody has ended the fit in `after_epoch` before it was this callback's turn.

@@ -73,7 +73,8 @@ impl TerminateOnNaN {
             return Ok(());
         }
         let place = format!("epoch {}, batch {}", learn.epoch(), learn.loss_iter());
-        let error = Error::new(ErrorKind::NotFinite, format!("the training loss became {loss}")).on(place);
+        let first = learn.first_not_finite().map_or(String::new(), |name| format!("; the first bad tensor is {name}"));
+        let error = Error::new(ErrorKind::NotFinite, format!("the training loss became {loss}{first}")).on(place);
         let remedy = match learn.device() {
             Device::Cpu => "use a smaller learning rate; the weights are those before this batch",
             _ => "use a smaller learning rate; the weights are spoilt, start from saved ones",

@@ -5,8 +5,8 @@
 //! an error at the start of the fit, not a fit of hours without a saved model. An epoch without the number (one that was left out)
 //! counts neither way. The learning-rate finder doesn't call them.
 
-use super::super::Learner;
 use super::super::callback::{AFTER_EPOCH, AFTER_FIT, BEFORE_FIT, Callback, Event, Level, Signal, Stop};
+use super::super::{Learner, StateDict};
 use crate::data::python;
 use crate::{Error, ErrorKind, Result};
 
@@ -45,6 +45,15 @@ impl Watched {
         if reset {
             self.best = None;
         }
+        Ok(())
+    }
+
+    fn state_dict(&self) -> StateDict {
+        StateDict::new().with_some("best", self.best).with("wait", self.wait)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        (self.best, self.wait) = (state.find("best")?, state.get("wait")?);
         Ok(())
     }
 
@@ -129,6 +138,15 @@ impl Callback for SaveModel {
         false
     }
 
+    fn state_dict(&self) -> StateDict {
+        self.watched.state_dict().with("saved", self.saved)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.saved = state.get("saved")?;
+        self.watched.load_state_dict(state)
+    }
+
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
         let wrong = |message: &str, remedy: &str| Err(Error::new(ErrorKind::Argument, message).remedy(remedy));
         match self.every_epoch {
@@ -209,6 +227,14 @@ impl Callback for EarlyStopping {
         false
     }
 
+    fn state_dict(&self) -> StateDict {
+        self.watched.state_dict()
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.watched.load_state_dict(state)
+    }
+
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
         Ok(self.watched.begin(&self.monitor, self.min_delta, self.reset_on_fit, learn)?)
     }
@@ -273,6 +299,14 @@ impl Callback for ReduceLROnPlateau {
 
     fn runs_in_lr_find(&self) -> bool {
         false
+    }
+
+    fn state_dict(&self) -> StateDict {
+        self.watched.state_dict()
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.watched.load_state_dict(state)
     }
 
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {

@@ -4,11 +4,16 @@
 //! leaves the previous file as it was. Every write's own result is checked, because a full tmpfs reports the failure on
 //! `write` and then returns `Ok` from `sync_all`.
 
+#[doc(hidden)]
+pub mod faults;
+
 use crate::{Error, Result};
+use faults::{Step, announce};
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Writes a file through `fill`, atomically: afterwards `path` holds everything, or what it held before.
 ///
@@ -18,11 +23,14 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
     let tmp = temporary_name(path);
     let failed = |e| Error::io("write", path, e);
     let written = (|| {
+        announce(Step::Create, path)?;
         let file = OpenOptions::new().write(true).create_new(true).open(&tmp)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let mut out = BufWriter::with_capacity(1 << 16, Announced { file, path });
         fill(&mut out)?;
         out.flush()?;
-        out.get_ref().sync_all()?;
+        announce(Step::Sync, path)?;
+        out.get_ref().file.sync_all()?;
+        announce(Step::Rename, path)?;
         fs::rename(&tmp, path)
     })();
     if written.is_err() {
@@ -32,6 +40,34 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
     written.map_err(failed)?;
     sync_directory(path);
     Ok(())
+}
+
+/// A file that says when it is written to.
+struct Announced<'a> {
+    file: File,
+    path: &'a Path,
+}
+
+impl Write for Announced<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        announce(Step::Write, self.path)?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Removes a file, which need not be there.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) naming `path`.
+pub fn remove(path: &Path) -> Result<()> {
+    match announce(Step::Remove, path).and_then(|()| fs::remove_file(path)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Creates `dir` and its parents.
@@ -62,7 +98,7 @@ pub(crate) fn remove_stale(path: &Path, age: Duration) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
         let changed = entry.metadata().and_then(|meta| meta.modified());
-        if ours && changed.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > age)) {
+        if ours && changed.is_ok_and(|at| at.elapsed().is_ok_and(|since| since >= age)) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -108,9 +144,12 @@ pub fn size(bytes: u64) -> String {
 /// Between a file's name and the process that writes it.
 const TEMPORARY: &str = ".tmp.";
 
+/// In a container the process after a killed one has its number, so a number of the process alone is no name of one's own.
 fn temporary_name(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!("{TEMPORARY}{}", std::process::id()));
+    name.push(format!("{TEMPORARY}{}-{now:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     path.with_file_name(name)
 }
 
@@ -118,6 +157,8 @@ fn temporary_name(path: &Path) -> PathBuf {
 fn sync_directory(path: &Path) {
     if cfg!(unix) {
         let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // What a directory answers to a sync is not for us: the file has its name, and is whole, either way.
+        let _ = announce(Step::SyncDirectory, path);
         if let Ok(handle) = File::open(dir) {
             let _ = handle.sync_all();
         }
