@@ -133,6 +133,30 @@ fn the_files_of_these_tests_are_checkpoints_before_they_are_spoiled() {
     assert_eq!(found.tensors[0].1.to_vec::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
 }
 
+/// Scripts keep a model's tensors under many keys; where there is a moving average too, it is the one that they measured.
+#[test]
+fn the_model_is_found_under_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    // The tensor `w` begins with the given number.
+    let model = |first: i64| {
+        [b"}".to_vec(), text("w"), tensor(storage("FloatStorage", "0", 6), first, &[1], &[1]), b"s".to_vec()].concat()
+    };
+    let found = |entries: &[(&str, Vec<u8>)]| {
+        let items: Vec<u8> =
+            entries.iter().flat_map(|(key, value)| [text(key), value.clone(), b"s".to_vec()].concat()).collect();
+        read(dir.path(), &archive(&[b"\x80\x02}".to_vec(), items, b".".to_vec()].concat()))
+    };
+    let first = |entries: &[(&str, Vec<u8>)]| found(entries).unwrap().tensors[0].1.to_vec::<f32>().unwrap()[0];
+    for key in ["state_dict", "model_state_dict", "model", "net", "weights"] {
+        assert_eq!(first(&[("epoch", int(3)), (key, model(2)), ("optimizer", b"}".to_vec())]), 2.0, "{key}");
+    }
+    assert_eq!(first(&[("state_dict", model(1)), ("state_dict_ema", model(4))]), 4.0);
+    assert_eq!(first(&[("model_ema", model(5)), ("model", model(1))]), 5.0);
+    assert_eq!(first(&[("teacher", model(1)), ("model", model(3))]), 3.0);
+    let error = found(&[("student", model(1)), ("teacher", model(3))]).unwrap_err();
+    assert!(error.message().contains("several dictionaries of tensors, under \"student\", \"teacher\""), "{error}");
+}
+
 /// Whatever they call: the sentinel that they would make is not there afterwards, and the error says what they asked for.
 #[test]
 fn nothing_is_executed() {
@@ -334,6 +358,10 @@ fn lies_about_storages_are_found() {
     for (what, value) in cases {
         refused(dir.path(), what, &archive(&state(value)));
     }
+    // A view whose numbers count negated, as PyTorch marks it: its storage alone would be the wrong weights.
+    let whole = tensor(float(), 0, &[6], &[1]);
+    let negated = [&whole[..whole.len() - 2], b"}", &text("neg"), b"\x88stR"].concat();
+    assert!(refused(dir.path(), "negated", &archive(&state(negated))).message().contains("negated"));
 }
 
 #[test]

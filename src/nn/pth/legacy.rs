@@ -9,7 +9,7 @@
 //! for each key: number of elements (8 bytes), then the elements
 //! ```
 
-use super::pickle::{self, Object, Pickle, Source, bad, shown};
+use super::pickle::{self, Object, Pickle, Source, bad, big_endian, shown};
 use crate::fs::read_exact_at;
 use crate::{Error, ErrorKind, Result};
 use std::fs::File;
@@ -31,7 +31,7 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
     }
     let system = pickle::read(&mut source)?;
     if system.entry(system.root(), "little_endian") == Some(&Object::Bool(false)) {
-        return Err(bad("it has big-endian numbers"));
+        return Err(big_endian());
     }
     let object = pickle::read(&mut source)?;
     let keys = pickle::read(&mut source)?;

@@ -1,7 +1,7 @@
 //! What Python would get from a call, as data: dictionaries, tensors, numbers. Arguments are checked as strictly as if the call were one.
 
-use super::{Id, Known, LONGEST_NAME, MOST_AXES, Machine, Object, Stored, View, bad, shown};
-use crate::Result;
+use super::{Id, Known, LONGEST_NAME, MOST_AXES, Machine, Object, Stored, View, bad, big_endian, shown};
+use crate::{Error, ErrorKind, Result};
 
 impl Machine {
     fn tuple(&self, id: Id) -> Result<&[Id]> {
@@ -80,7 +80,17 @@ impl Machine {
         match (function, arguments) {
             (Known::Dict, []) => self.push(Object::Dict(Vec::new())),
             (Known::Dict, &[from]) => self.dict_of(from),
-            (Known::RebuildTensor, &[storage, offset, size, stride, ..]) => {
+            (Known::RebuildTensor, &[storage, offset, size, stride, ref rest @ ..]) => {
+                // After requires_grad and hooks: whether the numbers are to be negated or conjugated when they are used.
+                if let Some(Object::Dict(bits)) = rest.get(2).map(|&bits| self.get(bits))
+                    && !bits.is_empty()
+                {
+                    let error =
+                        Error::new(ErrorKind::Format, "has a negated or conjugated view, which is not read here");
+                    return Err(
+                        error.remedy("save the numbers themselves: tensor.resolve_neg(), tensor.resolve_conj()")
+                    );
+                }
                 let Object::Storage(storage, start) = *self.get(storage) else {
                     return Err(bad("it has a tensor without a storage"));
                 };
@@ -165,7 +175,7 @@ impl Machine {
             }
             Object::NumpyType(_) => match self.tuple(state)? {
                 [_, order, ..] if [">", "!"].map(|o| Object::Text(o.into())).contains(self.get(*order)) => {
-                    Err(bad("it has big-endian numbers"))
+                    Err(big_endian())
                 }
                 _ => Ok(()),
             },

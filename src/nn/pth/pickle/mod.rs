@@ -172,6 +172,12 @@ pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Format, message).remedy("the file is damaged, or it is no file of weights")
 }
 
+/// A file of a machine whose numbers begin with their largest byte.
+pub(super) fn big_endian() -> Error {
+    let error = Error::new(ErrorKind::Format, "has big-endian numbers, which are not read here");
+    error.remedy("save it again where numbers are little-endian, as on x86 and ARM: torch.save(torch.load(F), F)")
+}
+
 /// A text of the file, as a message can show it.
 pub(super) fn shown(text: &str) -> String {
     let head: String = text.chars().take(100).collect();
