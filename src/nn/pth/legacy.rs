@@ -12,6 +12,7 @@
 use super::pickle::{self, Object, Pickle, Source, bad, big_endian, shown};
 use crate::fs::read_exact_at;
 use crate::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 
@@ -38,6 +39,7 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
     let Some(list) = keys.items(keys.root()) else { return Err(bad("its list of storages is none")) };
 
     let mut places = vec![None; object.storages.len()];
+    let numbers: HashMap<&str, usize> = object.storages.iter().enumerate().map(|(i, s)| (s.key.as_str(), i)).collect();
     let mut at = source.at;
     for &key in list {
         let key = match keys.get(key) {
@@ -46,7 +48,7 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
             _ => return Err(bad("it has a storage whose key is no text")),
         };
         // A storage that nothing refers to has no type, and so no length.
-        let found = object.storages.iter().position(|s| s.key == key);
+        let found = numbers.get(key.as_str()).copied();
         let found = found.ok_or_else(|| bad(format!("nothing refers to its storage {}", shown(&key))))?;
         let stored = &object.storages[found];
         let mut count = [0; 8];

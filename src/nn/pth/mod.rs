@@ -74,6 +74,9 @@ pub enum Entry {
 /// Keys under which programs put the model's state, the one to be preferred first.
 const WRAPPERS: [&str; 5] = ["state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model"];
 
+/// What an optimizer may remember, all parameters together.
+const MOST_ENTRIES: usize = 1 << 17;
+
 /// Reads a checkpoint in either container.
 ///
 /// # Errors
@@ -208,6 +211,12 @@ impl Archive {
         let model = wanted.len();
         let optimizer = p.entry(root, "opt").and_then(|opt| Some((p.entry(opt, "state")?, p.entry(opt, "hypers")?)));
         let optimizer = optimizer.and_then(|(state, hypers)| Some((p.items(state)?, p.items(hypers)?)));
+        // One dictionary can stand in these lists many times.
+        let length = |&dict: &pickle::Id| if let Object::Dict(pairs) = p.get(dict) { pairs.len() } else { 1 };
+        let entries: usize = optimizer.iter().flat_map(|(state, hypers)| state.iter().chain(*hypers)).map(length).sum();
+        if entries > MOST_ENTRIES {
+            return Err(bad(format!("its optimizer remembers {entries} things")));
+        }
         for (i, &entries) in optimizer.iter().flat_map(|(state, _)| state.iter().enumerate()) {
             for (key, value) in self.texts(entries) {
                 if let Object::Tensor(view) = value {
@@ -236,7 +245,10 @@ impl Archive {
             return Ok(root);
         }
         let pairs = if let Object::Dict(pairs) = root { &pairs[..] } else { &[] };
-        let within: Vec<_> = pairs.iter().filter(|(_, value)| self.has_tensors(p.get(*value))).collect();
+        // Each value is looked into once, however many keys it has.
+        let mut seen = HashSet::new();
+        let within: Vec<_> =
+            pairs.iter().filter(|(_, value)| seen.insert(*value) && self.has_tensors(p.get(*value))).collect();
         let remedy = "save one with torch.save(model.state_dict(), ..)";
         match within[..] {
             [(_, value)] => Ok(p.get(*value)),
@@ -258,14 +270,14 @@ impl Archive {
         pairs.iter().any(|(_, value)| matches!(self.pickle.get(*value), Object::Tensor(_)))
     }
 
-    /// A dictionary's items with texts as keys.
+    /// A dictionary's items with short texts as keys.
     fn texts(&self, dict: pickle::Id) -> impl Iterator<Item = (&String, &Object)> {
         let pairs = match self.pickle.get(dict) {
             Object::Dict(pairs) => &pairs[..],
             _ => &[],
         };
         pairs.iter().filter_map(|(k, v)| match self.pickle.get(*k) {
-            Object::Text(key) => Some((key, self.pickle.get(*v))),
+            Object::Text(key) if key.len() <= pickle::LONGEST_NAME => Some((key, self.pickle.get(*v))),
             _ => None,
         })
     }
@@ -362,6 +374,7 @@ fn collect<T: Element, const SIZE: usize>(bytes: &[u8], view: &View, of: impl Fn
         axes.push(channels);
     }
     let shape = Shape::from(axes.iter().map(|(d, _)| *d).collect::<Vec<_>>());
+    axes.retain(|(d, _)| *d != 1); // nothing moves along these
     let mut tensor = Tensor::uninit(shape, T::DTYPE, Device::Cpu)?;
     let Some((&(last, step), outer)) = axes.split_last() else {
         tensor.cpu_mut::<T>()[0] = number_at(numbers, view.offset as usize, &of)?;

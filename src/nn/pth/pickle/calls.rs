@@ -1,6 +1,6 @@
 //! What Python would get from a call, as data: dictionaries, tensors, numbers. Arguments are checked as strictly as if the call were one.
 
-use super::{Id, Known, LONGEST_NAME, MOST_AXES, Machine, Object, Stored, View, bad, big_endian, shown};
+use super::{Id, Known, LONGEST_NAME, MOST_AXES, MOST_TENSORS, Machine, Object, Stored, View, bad, big_endian, shown};
 use crate::{Error, ErrorKind, Result};
 
 impl Machine {
@@ -98,6 +98,10 @@ impl Machine {
                     start.checked_add(self.count(offset)?).ok_or_else(|| bad("it has a tensor that overflows"))?;
                 let view = View { storage, offset, size: self.counts(size)?, stride: self.counts(stride)? };
                 self.check(&view)?;
+                self.tensors += 1;
+                if self.tensors > MOST_TENSORS {
+                    return Err(bad(format!("it has more than {MOST_TENSORS} tensors")));
+                }
                 self.push(Object::Tensor(Box::new(view)))
             }
             (Known::RebuildParameter, &[tensor, ..]) if matches!(self.get(tensor), Object::Tensor(_)) => {
@@ -165,7 +169,9 @@ impl Machine {
             Object::Dict(_) | Object::Tensor(_) => Ok(()),
             Object::L(_) => {
                 let items = match self.get(state) {
-                    Object::Dict(pairs) => pairs.iter().find(|(k, _)| *self.get(*k) == Object::Text("items".into())),
+                    Object::Dict(pairs) => {
+                        pairs.iter().take(16).find(|(k, _)| *self.get(*k) == Object::Text("items".into()))
+                    }
                     _ => None,
                 };
                 let items = items.map(|(_, v)| *v).filter(|v| matches!(self.get(*v), Object::List(_)));
