@@ -133,6 +133,30 @@ fn the_files_of_these_tests_are_checkpoints_before_they_are_spoiled() {
     assert_eq!(found.tensors[0].1.to_vec::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
 }
 
+/// Scripts keep a model's tensors under many keys; where there is a moving average too, it is the one that they measured.
+#[test]
+fn the_model_is_found_under_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    // The tensor `w` begins with the given number.
+    let model = |first: i64| {
+        [b"}".to_vec(), text("w"), tensor(storage("FloatStorage", "0", 6), first, &[1], &[1]), b"s".to_vec()].concat()
+    };
+    let found = |entries: &[(&str, Vec<u8>)]| {
+        let items: Vec<u8> =
+            entries.iter().flat_map(|(key, value)| [text(key), value.clone(), b"s".to_vec()].concat()).collect();
+        read(dir.path(), &archive(&[b"\x80\x02}".to_vec(), items, b".".to_vec()].concat()))
+    };
+    let first = |entries: &[(&str, Vec<u8>)]| found(entries).unwrap().tensors[0].1.to_vec::<f32>().unwrap()[0];
+    for key in ["state_dict", "model_state_dict", "model", "net", "weights"] {
+        assert_eq!(first(&[("epoch", int(3)), (key, model(2)), ("optimizer", b"}".to_vec())]), 2.0, "{key}");
+    }
+    assert_eq!(first(&[("state_dict", model(1)), ("state_dict_ema", model(4))]), 4.0);
+    assert_eq!(first(&[("model_ema", model(5)), ("model", model(1))]), 5.0);
+    assert_eq!(first(&[("teacher", model(1)), ("model", model(3))]), 3.0);
+    let error = found(&[("student", model(1)), ("teacher", model(3))]).unwrap_err();
+    assert!(error.message().contains("several dictionaries of tensors, under \"student\", \"teacher\""), "{error}");
+}
+
 /// Whatever they call: the sentinel that they would make is not there afterwards, and the error says what they asked for.
 #[test]
 fn nothing_is_executed() {
@@ -334,6 +358,10 @@ fn lies_about_storages_are_found() {
     for (what, value) in cases {
         refused(dir.path(), what, &archive(&state(value)));
     }
+    // A view whose numbers count negated, as PyTorch marks it: its storage alone would be the wrong weights.
+    let whole = tensor(float(), 0, &[6], &[1]);
+    let negated = [&whole[..whole.len() - 2], b"}", &text("neg"), b"\x88stR"].concat();
+    assert!(refused(dir.path(), "negated", &archive(&state(negated))).message().contains("negated"));
 }
 
 #[test]
@@ -400,6 +428,101 @@ fn bombs_are_duds() {
     (1..5000).for_each(|i| pickle.extend([text(&i.to_string()), b"h\0".to_vec()].concat()));
     pickle.extend(b"u.");
     refused(dir.path(), "one storage many times", &zip(&[("m/data.pkl", &pickle), ("m/data/0", &numbers)]));
+}
+
+/// What is written once and referred to a hundred thousand times: work and memory of the square of the file's bytes, if each reference
+/// were followed. Some of these are harmless then and may be read; `read` measures.
+#[test]
+fn repetition_costs_no_more_than_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = |parts: &[&[u8]]| archive(&[b"\x80\x02", &parts.concat()[..], b"."].concat());
+    let n = 150_000;
+    // A dictionary of many texts, and a list of many references to what memo 1 holds.
+    let texts: Vec<u8> = (0..n).flat_map(|i| [text(&format!("{i:x}")), b"N".to_vec()].concat()).collect();
+    let large = [b"}(", &texts[..], b"uq\x01"].concat();
+    let list = [b"](".to_vec(), b"h\x01".repeat(n), b"e".to_vec()].concat();
+    let fewer = [b"](".to_vec(), b"h\x01".repeat(60_000), b"e".to_vec()].concat();
+    let empty = tensor(storage("FloatStorage", "0", 6), 0, &[0], &[1]);
+    let good = [
+        text("model"),
+        b"}".to_vec(),
+        text("w"),
+        tensor(storage("FloatStorage", "0", 6), 0, &[6], &[1]),
+        b"ss".to_vec(),
+    ]
+    .concat();
+    let optimizer = |before: &[u8], state: &[u8], hypers: &[u8]| {
+        top(&[before, b"0}", &good, &text("opt"), b"}(", &text("state"), state, &text("hypers"), hypers, b"us"])
+    };
+    let long = [b"}", &text(&"k".repeat(1 << 20))[..], b"K\x01sq\x01"].concat();
+    let empties = [b"}", &text("grad_avg")[..], &empty, b"sq\x01"].concat();
+    let small: Vec<u8> = (0..300u32).flat_map(|i| [text(&i.to_string()), b"K\x01".to_vec()].concat()).collect();
+    let small = [b"}(", &small[..], b"uq\x01"].concat();
+    let sizes = [ints(&[1; 64]), b"q\x02".to_vec()].concat();
+    let axes = tuple(&[
+        storage("FloatStorage", "0", 6),
+        int(0),
+        b"h\x02".to_vec(),
+        b"h\x02".to_vec(),
+        b"\x89".to_vec(),
+        b"}".to_vec(),
+    ]);
+    let items = [b"}(", &texts[..], &text("items"), b"]uq\x01"].concat();
+    let numbered =
+        |value: &[u8]| -> Vec<u8> { (0..n).flat_map(|i| [&text(&format!("{i:x}"))[..], value].concat()).collect() };
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("one dictionary under many keys", top(&[&large, b"0}(", &numbered(b"h\x01"), b"u"])),
+        ("an optimizer of one large state", optimizer(&large, &list, b"]")),
+        ("an optimizer of one large group", optimizer(&large, b"]", &list)),
+        ("an optimizer of small states", optimizer(&small, &list, &list)),
+        ("an optimizer with a long name", optimizer(&long, &fewer, &fewer)),
+        ("an optimizer of empty tensors", optimizer(&empties, &fewer, b"]")),
+        ("a model of empty tensors", top(&[&empty, b"q\x010}(", &numbered(b"h\x01"), b"u"])),
+        (
+            "tensors of many axes",
+            top(&[
+                &sizes,
+                b"0",
+                &axes,
+                b"q\x030ctorch._utils\n_rebuild_tensor_v2\nq\x04",
+                &b"h\x04h\x03R".repeat(1_000_000),
+            ]),
+        ),
+        ("a list built again and again", top(&[&items, b"0cfastcore.foundation\nL\n)R", &b"h\x01b".repeat(600_000)])),
+        (
+            "many storages",
+            top(&[&(0..100_000).flat_map(|i| storage("FloatStorage", &format!("{i:x}"), 0)).collect::<Vec<u8>>()]),
+        ),
+        ("many texts", top(&[&b"\x8c\x01a".repeat(1_000_000)])),
+        ("many dictionaries", top(&[&b"}NNs".repeat(300_000)])),
+        ("many lists", top(&[&b"]Na".repeat(500_000)])),
+    ];
+    for (what, bytes) in cases {
+        println!("{what}: {:?}", read(dir.path(), &bytes).map(|c| c.tensors.len()).map_err(|e| e.to_string()));
+    }
+    // One byte, seen as a tensor of 64 axes as large as a file may have.
+    let bytes = vec![7u8; 1 << 20];
+    let wide = tensor(storage("ByteStorage", "0", 1 << 20), 0, &[&[8 << 20][..], &[1; 63]].concat(), &[0; 64]);
+    let found = read(dir.path(), &zip(&[("m/data.pkl", &state(wide)), ("m/data/0", &bytes)])).unwrap();
+    assert_eq!(found.tensors[0].1.numel(), 8 << 20);
+    // The older container: its list of storages against the order in which they were met, and four pickles instead of one.
+    let (magic, protocol) = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"\x80\x02M\xe9\x03.");
+    let met: Vec<u8> =
+        (0..100_000).flat_map(|i| [storage("FloatStorage", &format!("{i:x}"), 0), b"0".to_vec()].concat()).collect();
+    let keys: Vec<u8> = (0..100_000).rev().flat_map(|i| text(&format!("{i:x}"))).collect();
+    let object = [b"\x80\x02", &met[..], b"}."].concat();
+    let file = [&magic[..], protocol, b"\x80\x02}.", &object, b"\x80\x02](", &keys, b"e.", &vec![0; 800_000]].concat();
+    println!("many storages of the older container: {:?}", read(dir.path(), &file).map_err(|e| e.to_string()));
+    let nothings = [b"\x80\x02", &b"N".repeat(1_000_000)[..], b"}."].concat();
+    refused(
+        dir.path(),
+        "large pickles one after the other",
+        &[&magic[..], protocol, &nothings, &nothings, &nothings].concat(),
+    );
+    // A directory of a great many entries.
+    let names: Vec<String> = (0..400_000).map(|i| format!("m/{i:x}")).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let _ = read(dir.path(), &zip(&entries));
 }
 
 #[test]

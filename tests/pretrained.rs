@@ -192,7 +192,8 @@ fn one_body_has_many_names() {
     let expected: Vec<_> =
         state(&arch).into_iter().filter_map(|(n, t)| Some((in_fastai(&n)?, t.to_f64_vec().unwrap()))).collect();
     let head = ("1.2.weight".to_string(), Tensor::full(1.0, [8], DType::F32, Device::Cpu).unwrap());
-    let forms: [(&str, Vec<(String, Tensor)>); 8] = [
+    let beside = |name: &str| (name.to_string(), Tensor::full(1.0, [1], DType::F32, Device::Cpu).unwrap());
+    let forms: [(&str, Vec<(String, Tensor)>); 12] = [
         ("torchvision", state(&arch)),
         ("DataParallel", renamed(&arch, |n| Some(format!("module.{n}")))),
         ("torch.compile of DataParallel", renamed(&arch, |n| Some(format!("_orig_mod.module.{n}")))),
@@ -201,6 +202,17 @@ fn one_body_has_many_names() {
         ("fastai", [renamed(&arch, |n| Some(format!("0.{}", in_fastai(n)?))), vec![head.clone()]].concat()),
         ("fastai around timm", [renamed(&arch, |n| in_fastai(n).map(|_| format!("0.model.{n}"))), vec![head]].concat()),
         ("a body alone", renamed(&arch, in_fastai)),
+        ("AveragedModel", [renamed(&arch, |n| Some(format!("module.{n}"))), vec![beside("n_averaged")]].concat()),
+        ("Lightning with a loss", [renamed(&arch, |n| Some(format!("net.{n}"))), vec![beside("loss.weight")]].concat()),
+        (
+            "a detector",
+            [renamed(&arch, |n| Some(format!("backbone.body.{n}"))), vec![beside("backbone.fpn.conv1.weight")]]
+                .concat(),
+        ),
+        (
+            "fastai's U-Net",
+            [renamed(&arch, |n| Some(format!("layers.0.{}", in_fastai(n)?))), vec![beside("layers.1.weight")]].concat(),
+        ),
     ];
     for (what, tensors) in forms {
         write(&file, &tensors);
@@ -235,7 +247,7 @@ fn a_tensor_that_does_not_fit_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("w.safetensors");
     let arch = Arch::by_name("resnet18").unwrap().slim(4);
-    let told = |tensors: Vec<(String, Tensor)>| {
+    let said = |tensors: Vec<(String, Tensor)>| {
         write(&file, &tensors);
         let error = Weights::from(file.as_path()).load(&arch).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Format);
@@ -250,33 +262,33 @@ fn a_tensor_that_does_not_fit_is_named() {
     };
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, Device::Cpu).unwrap();
     let name = "layer2.1.conv2.weight";
-    assert!(told(without(name)).contains("\"layer2.1.conv2.weight\" is missing"));
+    assert!(said(without(name)).contains("\"layer2.1.conv2.weight\" is missing"));
     // [K, R, S, C] here, [K, C, R, S] in the message as in the file.
     assert!(
-        told(with(name, zeros(&[8, 3, 3, 5], DType::F32)))
+        said(with(name, zeros(&[8, 3, 3, 5], DType::F32)))
             .contains("\"layer2.1.conv2.weight\" has shape [8, 5, 3, 3], resnet18-w4 needs [8, 8, 3, 3]")
     );
     assert!(
-        told(with(name, zeros(&[8, 3, 3, 8], DType::I64)))
+        said(with(name, zeros(&[8, 3, 3, 8], DType::I64)))
             .contains("\"layer2.1.conv2.weight\" has numbers of type i64, floats were expected")
     );
     assert!(
-        told(with("bn1.num_batches_tracked", zeros(&[], DType::F32)))
+        said(with("bn1.num_batches_tracked", zeros(&[], DType::F32)))
             .contains("\"bn1.num_batches_tracked\" has numbers of type f32, whole numbers")
     );
     assert!(
-        told(with("layer1.0.se.weight", zeros(&[4], DType::F32)))
+        said(with("layer1.0.se.weight", zeros(&[4], DType::F32)))
             .contains("\"layer1.0.se.weight\" is in the file, but not in resnet18-w4")
     );
     assert!(
-        told(with("decoder.weight", zeros(&[4], DType::F32))).contains("\"decoder.weight\" is in the file, but not")
+        said(with("decoder.weight", zeros(&[4], DType::F32))).contains("\"decoder.weight\" is in the file, but not")
     );
     assert!(
-        told(vec![("encoder.weight".into(), zeros(&[4], DType::F32))])
+        said(vec![("encoder.weight".into(), zeros(&[4], DType::F32))])
             .contains("no tensor with a ResNet's name; it has \"encoder.weight\"")
     );
     // The fewest bytes that tell resnet34 from resnet18: the stem, and the numbers of the blocks.
-    let other = told(state(&Arch::by_name("resnet34").unwrap().slim(4)));
+    let other = said(state(&Arch::by_name("resnet34").unwrap().slim(4)));
     assert!(
         other.contains("\"layer1.2.bn1.bias\" is in the file")
             && other.contains("[3, 4, 6, 3] basic blocks and 4 channels"),
@@ -286,8 +298,30 @@ fn a_tensor_that_does_not_fit_is_named() {
     let stages = [3, 4, 6, 3].into_iter().enumerate();
     let last = stages.map(|(s, n)| (format!("layer{}.{}.conv3.weight", s + 1, n - 1), zeros(&[1], DType::F32)));
     let first = ("layer1.0.conv3.weight".to_string(), zeros(&[1], DType::F32));
-    let told = told(real.into_iter().chain(last).chain([first]).collect());
+    let told = said(real.into_iter().chain(last).chain([first]).collect());
     assert!(told.contains("this looks like resnet50, and resnet18-w4 was expected"), "{told}");
+    // Numbers that no training goes on from, and a file that leaves the choice open.
+    let mut nan = vec![0.0; 8];
+    nan[5] = f64::NAN;
+    let nan = Tensor::from_slice(&nan, [8], Device::Cpu).unwrap().cast(DType::F32).unwrap();
+    assert!(
+        said(with("layer2.0.bn1.bias", nan)).contains("\"layer2.0.bn1.bias\" has numbers that are NaN or infinite")
+    );
+    let query = renamed(&arch, |n| Some(format!("encoder_q.{n}")));
+    let both = said([query, renamed(&arch, |n| Some(format!("encoder_k.{n}")))].concat());
+    assert!(both.contains("several networks, such as those below \"encoder_k.\" and \"encoder_q.\""), "{both}");
+    // What else is found where weights are looked for.
+    for (bytes, what) in [
+        (&b""[..], "is empty"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "is packed by gzip"),
+        (b"{\"weight_map\": {}}", "is JSON"),
+        (b"\x89HDF\r\n\x1a\n", "is HDF5"),
+        (b"<!DOCTYPE html>", "is a web page"),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let error = Weights::from(file.as_path()).load(&arch).unwrap_err();
+        assert!(error.message().contains(what) && !error.advice().is_empty(), "{error}");
+    }
     // A failed load leaves a body as it was, and a body of another architecture is refused.
     write(&file, &state(&arch));
     let loaded = Weights::from(file.as_path()).load(&arch).unwrap();

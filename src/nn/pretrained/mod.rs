@@ -17,9 +17,11 @@
 //!
 //! **What was decided.** One set of tensors has several names: torchvision's and timm's (`layer1.0.conv1.weight`), fastai's
 //! (`0.4.0.conv1.weight`), and those that wrappers put a prefix before. All of them are understood, in `.pth` and in safetensors files, told
-//! apart by their first bytes. Every tensor that the body needs must be there with its shape and a type that fits, and nothing may be
-//! there besides it but a classifier, which is left out; the error names the first tensor that doesn't fit, and the network that the
-//! file seems to be of. Counters (`num_batches_tracked`) may be missing, as in old files.
+//! apart by their first bytes. Every tensor that the body needs must be there with its shape, a type that fits and finite numbers, and
+//! the network may have nothing besides but a classifier, which is left out; what a larger model has beside the network is left alone.
+//! The error names the first tensor that doesn't fit, and the network that the file seems to be of. Counters
+//! (`num_batches_tracked`) may be missing, as in old files. Where a file has the training's moving average beside the last weights
+//! (`state_dict_ema`, `model_ema`), the average is taken, as timm does.
 //!
 //! **Which set.** torchvision has two: V1, which the article used, and V2, trained longer, which exists from 50 layers on.
 //! [`Weights::Default`] is torchvision's own default: V1 for 18 and 34, V2 above.
@@ -200,15 +202,19 @@ fn read_any(path: &Path) -> Result<Vec<(String, Tensor)>> {
         return pth::read(path).map(|checkpoint| checkpoint.tensors);
     }
     let text = head.trim_ascii_start();
-    let other = if text.starts_with(b"<") {
-        Some("is a web page, not a file of weights")
-    } else if text.starts_with(b"version https://git-lfs") {
-        Some("is git-lfs's note about a file, not the file itself")
-    } else {
-        None
-    };
-    if let Some(what) = other {
-        return Err(Error::new(ErrorKind::Format, what).on(path.display()).remedy("fetch the file itself"));
+    let others: [(&[u8], &str, &str); 5] = [
+        (b"<", "is a web page, not a file of weights", "fetch the file itself"),
+        (b"version https://git-lfs", "is git-lfs's note about a file, not the file itself", "fetch the file itself"),
+        (b"{", "is JSON, such as the list of a model's parts, not a file of weights", "name the file that it tells of"),
+        (b"\x1f\x8b", "is packed by gzip", "unpack it: gunzip FILE"),
+        (b"\x89HDF", "is HDF5, as Keras writes it", "it takes a file of PyTorch's or a safetensors file"),
+    ];
+    if let Some((_, what, remedy)) = others.into_iter().find(|(begin, ..)| text.starts_with(begin)) {
+        return Err(Error::new(ErrorKind::Format, what).on(path.display()).remedy(remedy));
+    }
+    if head.is_empty() {
+        let error = Error::new(ErrorKind::Format, "is empty").on(path.display());
+        return Err(error.remedy("fetch it again: the download or the copy has failed"));
     }
     let mut tensors: Vec<(String, Tensor)> = safetensors::read(path)?.tensors.into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));

@@ -3,10 +3,10 @@
 use crate::nn::Module;
 use crate::nn::resnet::Arch;
 use crate::{Error, ErrorKind, Result, Tensor};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-/// What programs put before every name: `DataParallel`, `torch.compile`, a model inside another.
-const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "backbone."];
+/// A tensor of every ResNet, as torchvision and timm call it and as fastai does. What stands before it stands before all.
+const EVERY: [&str; 2] = ["layer1.0.conv1.weight", "4.0.conv1.weight"];
 
 /// torchvision's modules, and their numbers in the body.
 const MODULES: [(&str, &str); 6] =
@@ -14,21 +14,16 @@ const MODULES: [(&str, &str); 6] =
 
 /// The tensors of `arch`'s body under the body's own names, each one checked.
 pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMap<String, Tensor>> {
-    let tensors = without_prefixes(tensors);
-    let fastai = tensors.iter().any(|(name, _)| name == "0.0.weight");
+    let below = prefix(&tensors)?;
     let mut found: HashMap<String, (String, Tensor)> = HashMap::new();
     let mut strangers = Vec::new();
     for (name, tensor) in tensors {
-        // fastai around torchvision's network, and around timm's.
-        let rest = name.strip_prefix("0.model.").or(name.strip_prefix("0.").filter(|_| fastai)).unwrap_or(&name);
+        // Beside a network within something larger stand the other parts: fastai's head, a detector, an optimizer.
+        let Some(rest) = name.strip_prefix(&below) else { continue };
         let module = MODULES.iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", rest.strip_prefix(theirs)?)));
         let inner = match module {
             Some(inner) => inner,
-            // The head's, in fastai's models; the classifier's elsewhere.
-            None if rest.starts_with("fc.") || (rest == name && fastai && name.starts_with("1.")) => continue,
-            None if name.starts_with("1.") && rest == name && !is_body(rest) => continue,
-            // What `Learner::save` keeps of the optimizer.
-            None if fastai && name.starts_with("optimizer.") => continue,
+            None if rest.starts_with("fc.") => continue,
             None if is_body(rest) => rest.to_owned(),
             None => {
                 strangers.push(name);
@@ -50,7 +45,11 @@ pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMa
         Some(looks) if looks.name() != Some(&arch.name) => {
             format!("this looks like {looks}, and {} was expected: choose that one, or its weights", arch.name)
         }
-        _ => format!("the file is damaged, or not of {}", arch.name),
+        _ => format!(
+            "the file is damaged, or of another network, such as a ResNet with a deeper stem, wider blocks or more in them: \
+             take weights of {} from torchvision or timm",
+            arch.name
+        ),
     };
     let mut body = HashMap::new();
     for (name, entry) in arch.body().state() {
@@ -65,9 +64,14 @@ pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMa
                 let message = format!("has numbers of type {}, {kind} were expected", tensor.dtype());
                 return Err(misfit(&theirs, message, "save the weights again as they came from the network"));
             }
+            Some((theirs, tensor)) if !tensor.to_f64_vec()?.iter().all(|x| x.is_finite()) => {
+                let remedy =
+                    "the training that wrote the file had failed: take an earlier checkpoint, or other weights";
+                return Err(misfit(&theirs, "has numbers that are NaN or infinite", remedy));
+            }
             Some((_, tensor)) => _ = body.insert(name, tensor),
             None if name.ends_with("num_batches_tracked") => {}
-            None => return Err(misfit(&torchvision(&name), "is missing", advice())),
+            None => return Err(misfit(&format!("{below}{}", torchvision(&name)), "is missing", advice())),
         }
     }
     let extra = found.into_values().map(|(name, _)| name).chain(strangers).min();
@@ -99,15 +103,23 @@ fn torchvision(name: &str) -> String {
     found.unwrap_or_else(|| name.to_owned())
 }
 
-fn without_prefixes(mut tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
-    let common = |tensors: &[(String, Tensor)]| {
-        let all = |prefix: &&&str| !tensors.is_empty() && tensors.iter().all(|(name, _)| name.starts_with(**prefix));
-        PREFIXES.iter().find(all).map(|prefix| prefix.len())
+/// What stands before every name of the network: nothing, or the `module.`, `model.`, `0.` of the programs around it.
+fn prefix(tensors: &[(String, Tensor)]) -> Result<String> {
+    let before = |name: &'_ String| {
+        let before = EVERY.iter().find_map(|every| name.strip_suffix(every))?;
+        (before.is_empty() || before.ends_with('.')).then(|| before.to_owned())
     };
-    while let Some(length) = common(&tensors) {
-        tensors = tensors.into_iter().map(|(name, t)| (name[length..].to_owned(), t)).collect();
+    let all: BTreeSet<String> = tensors.iter().filter_map(|(name, _)| before(name)).collect();
+    let mut all = all.into_iter();
+    match (all.next(), all.next()) {
+        (only, None) => Ok(only.unwrap_or_default()),
+        (first, Some(second)) => {
+            let message =
+                format!("has several networks, such as those below {:?} and {second:?}", first.unwrap_or_default());
+            Err(Error::new(ErrorKind::Format, message)
+                .remedy("save one of them alone: torch.save(network.state_dict(), ..)"))
+        }
     }
-    tensors
 }
 
 /// What a file's tensors say about their network.

@@ -9,9 +9,10 @@
 //! for each key: number of elements (8 bytes), then the elements
 //! ```
 
-use super::pickle::{self, Object, Pickle, Source, bad, shown};
+use super::pickle::{self, Object, Pickle, Source, bad, big_endian, shown};
 use crate::fs::read_exact_at;
 use crate::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 
@@ -31,13 +32,14 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
     }
     let system = pickle::read(&mut source)?;
     if system.entry(system.root(), "little_endian") == Some(&Object::Bool(false)) {
-        return Err(bad("it has big-endian numbers"));
+        return Err(big_endian());
     }
     let object = pickle::read(&mut source)?;
     let keys = pickle::read(&mut source)?;
     let Some(list) = keys.items(keys.root()) else { return Err(bad("its list of storages is none")) };
 
     let mut places = vec![None; object.storages.len()];
+    let numbers: HashMap<&str, usize> = object.storages.iter().enumerate().map(|(i, s)| (s.key.as_str(), i)).collect();
     let mut at = source.at;
     for &key in list {
         let key = match keys.get(key) {
@@ -46,7 +48,7 @@ pub(super) fn open(file: &File, len: u64) -> Result<(Pickle, Vec<Option<u64>>)> 
             _ => return Err(bad("it has a storage whose key is no text")),
         };
         // A storage that nothing refers to has no type, and so no length.
-        let found = object.storages.iter().position(|s| s.key == key);
+        let found = numbers.get(key.as_str()).copied();
         let found = found.ok_or_else(|| bad(format!("nothing refers to its storage {}", shown(&key))))?;
         let stored = &object.storages[found];
         let mut count = [0; 8];

@@ -16,9 +16,10 @@
 //! | `legacy.rs` | the container until 2020: pickles one after the other |
 //!
 //! **What is read.** A dictionary of tensors by name, as `model.state_dict()` gives it; or one that has such a dictionary under
-//! `state_dict`, `model_state_dict` or `model`, as training scripts and fastai's `learn.save` write it. What such scripts put beside
-//! it (epochs, schedulers) is left alone; fastai's optimizer state is kept. Tensors may share storages, begin anywhere in
-//! them and have strides. Whole programs (`torch.save(model)`, `learn.export`) are refused: they are instructions to Python.
+//! `state_dict`, `model_state_dict`, `model` or whatever single key, as training scripts and fastai's `learn.save` write it. What such
+//! scripts put beside it (epochs, schedulers) is left alone; fastai's optimizer state is kept. Where there is a moving average of the
+//! model too (`state_dict_ema`, `model_ema`), it is the one that is read: it is what the script measured. Tensors may share storages,
+//! begin anywhere in them and have strides. Whole programs (`torch.save(model)`, `learn.export`) are refused: they are instructions to Python.
 //!
 //! **What was decided.** A file may come from anywhere, and two of PyTorch's own restricted readers had holes (CVE-2025-32434, executed
 //! code; CVE-2026-24747, lies about storages). So nothing here can execute; every size, stride, offset and length is compared with the
@@ -35,7 +36,7 @@ mod zip;
 use crate::fs::read_exact_at;
 use crate::tensor::{Element, Shape};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
-use pickle::{Number, Object, Pickle, Source, View, bad, shown};
+use pickle::{Number, Object, Pickle, Source, View, bad, big_endian, shown};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
@@ -70,8 +71,11 @@ pub enum Entry {
     Flag(bool),
 }
 
-/// Keys under which programs put the model's state.
-const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+/// Keys under which programs put the model's state, the one to be preferred first.
+const WRAPPERS: [&str; 5] = ["state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model"];
+
+/// What an optimizer may remember, all parameters together.
+const MOST_ENTRIES: usize = 1 << 17;
 
 /// Reads a checkpoint in either container.
 ///
@@ -149,10 +153,11 @@ impl Archive {
         if let Some(order) = zip.entry("byteorder").filter(|order| order.len < 16)
             && zip.bytes(&file, "byteorder", order)? != b"little"
         {
-            return Err(bad("it has big-endian numbers"));
+            return Err(big_endian());
         }
         if entry.len > 16 << 20 {
-            return Err(bad(format!("its description has {} bytes", entry.len)));
+            let error = bad(format!("its description has {} bytes", entry.len));
+            return Err(error.remedy("weights as numpy's arrays are not read: torch.save(model.state_dict(), ..)"));
         }
         let pickle = pickle::read(&mut Source::new(&zip.bytes(&file, "data.pkl", entry)?[..]))?;
         Ok(Archive { file, len, pickle, places: Places::Zip(zip) })
@@ -188,12 +193,7 @@ impl Archive {
     fn checkpoint(&self) -> Result<Checkpoint> {
         let p = &self.pickle;
         let root = p.root();
-        let state = WRAPPERS.iter().filter_map(|key| p.entry(root, key)).find(|inner| self.has_tensors(inner));
-        let state = state.unwrap_or(root);
-        if !self.has_tensors(state) {
-            let error = Error::new(ErrorKind::Format, "has no dictionary of tensors");
-            return Err(error.remedy("save one with torch.save(model.state_dict(), ..)"));
-        }
+        let state = self.state(root)?;
         let mut wanted: Vec<(String, &View)> = Vec::new();
         let mut names = HashSet::new();
         if let Object::Dict(pairs) = state {
@@ -211,6 +211,12 @@ impl Archive {
         let model = wanted.len();
         let optimizer = p.entry(root, "opt").and_then(|opt| Some((p.entry(opt, "state")?, p.entry(opt, "hypers")?)));
         let optimizer = optimizer.and_then(|(state, hypers)| Some((p.items(state)?, p.items(hypers)?)));
+        // One dictionary can stand in these lists many times.
+        let length = |&dict: &pickle::Id| if let Object::Dict(pairs) = p.get(dict) { pairs.len() } else { 1 };
+        let entries: usize = optimizer.iter().flat_map(|(state, hypers)| state.iter().chain(*hypers)).map(length).sum();
+        if entries > MOST_ENTRIES {
+            return Err(bad(format!("its optimizer remembers {entries} things")));
+        }
         for (i, &entries) in optimizer.iter().flat_map(|(state, _)| state.iter().enumerate()) {
             for (key, value) in self.texts(entries) {
                 if let Object::Tensor(view) = value {
@@ -228,19 +234,50 @@ impl Archive {
         Ok(Checkpoint { tensors: names.zip(tensors).collect(), optimizer })
     }
 
+    /// The dictionary of tensors: under a key that is known for it, else `root` itself, else the only one in it.
+    fn state<'a>(&'a self, root: &'a Object) -> Result<&'a Object> {
+        let p = &self.pickle;
+        if let Some(state) = WRAPPERS.iter().filter_map(|key| p.entry(root, key)).find(|inner| self.has_tensors(inner))
+        {
+            return Ok(state);
+        }
+        if self.has_tensors(root) {
+            return Ok(root);
+        }
+        let pairs = if let Object::Dict(pairs) = root { &pairs[..] } else { &[] };
+        // Each value is looked into once, however many keys it has.
+        let mut seen = HashSet::new();
+        let within: Vec<_> =
+            pairs.iter().filter(|(_, value)| seen.insert(*value) && self.has_tensors(p.get(*value))).collect();
+        let remedy = "save one with torch.save(model.state_dict(), ..)";
+        match within[..] {
+            [(_, value)] => Ok(p.get(*value)),
+            [] => Err(Error::new(ErrorKind::Format, "has no dictionary of tensors").remedy(remedy)),
+            _ => {
+                let keys = within.iter().take(3).map(|(key, _)| match p.get(*key) {
+                    Object::Text(key) => format!("\"{}\"", shown(key)),
+                    _ => "what is no text".into(),
+                });
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                let message = format!("has several dictionaries of tensors, under {keys}");
+                Err(Error::new(ErrorKind::Format, message).remedy(remedy))
+            }
+        }
+    }
+
     fn has_tensors(&self, object: &Object) -> bool {
         let Object::Dict(pairs) = object else { return false };
         pairs.iter().any(|(_, value)| matches!(self.pickle.get(*value), Object::Tensor(_)))
     }
 
-    /// A dictionary's items with texts as keys.
+    /// A dictionary's items with short texts as keys.
     fn texts(&self, dict: pickle::Id) -> impl Iterator<Item = (&String, &Object)> {
         let pairs = match self.pickle.get(dict) {
             Object::Dict(pairs) => &pairs[..],
             _ => &[],
         };
         pairs.iter().filter_map(|(k, v)| match self.pickle.get(*k) {
-            Object::Text(key) => Some((key, self.pickle.get(*v))),
+            Object::Text(key) if key.len() <= pickle::LONGEST_NAME => Some((key, self.pickle.get(*v))),
             _ => None,
         })
     }
@@ -337,6 +374,7 @@ fn collect<T: Element, const SIZE: usize>(bytes: &[u8], view: &View, of: impl Fn
         axes.push(channels);
     }
     let shape = Shape::from(axes.iter().map(|(d, _)| *d).collect::<Vec<_>>());
+    axes.retain(|(d, _)| *d != 1); // nothing moves along these
     let mut tensor = Tensor::uninit(shape, T::DTYPE, Device::Cpu)?;
     let Some((&(last, step), outer)) = axes.split_last() else {
         tensor.cpu_mut::<T>()[0] = number_at(numbers, view.offset as usize, &of)?;

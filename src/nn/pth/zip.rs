@@ -29,8 +29,8 @@ pub(super) struct Zip {
     pub root: String,
 }
 
-/// Bytes of the directory.
-const MOST: u64 = 64 << 20;
+/// Bytes of the directory: a hundred thousand entries.
+const MOST: u64 = 8 << 20;
 
 impl Zip {
     /// Reads the directory.

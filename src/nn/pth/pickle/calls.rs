@@ -1,7 +1,7 @@
 //! What Python would get from a call, as data: dictionaries, tensors, numbers. Arguments are checked as strictly as if the call were one.
 
-use super::{Id, Known, LONGEST_NAME, MOST_AXES, Machine, Object, Stored, View, bad, shown};
-use crate::Result;
+use super::{Id, Known, LONGEST_NAME, MOST_AXES, MOST_TENSORS, Machine, Object, Stored, View, bad, big_endian, shown};
+use crate::{Error, ErrorKind, Result};
 
 impl Machine {
     fn tuple(&self, id: Id) -> Result<&[Id]> {
@@ -80,7 +80,17 @@ impl Machine {
         match (function, arguments) {
             (Known::Dict, []) => self.push(Object::Dict(Vec::new())),
             (Known::Dict, &[from]) => self.dict_of(from),
-            (Known::RebuildTensor, &[storage, offset, size, stride, ..]) => {
+            (Known::RebuildTensor, &[storage, offset, size, stride, ref rest @ ..]) => {
+                // After requires_grad and hooks: whether the numbers are to be negated or conjugated when they are used.
+                if let Some(Object::Dict(bits)) = rest.get(2).map(|&bits| self.get(bits))
+                    && !bits.is_empty()
+                {
+                    let error =
+                        Error::new(ErrorKind::Format, "has a negated or conjugated view, which is not read here");
+                    return Err(
+                        error.remedy("save the numbers themselves: tensor.resolve_neg(), tensor.resolve_conj()")
+                    );
+                }
                 let Object::Storage(storage, start) = *self.get(storage) else {
                     return Err(bad("it has a tensor without a storage"));
                 };
@@ -88,6 +98,10 @@ impl Machine {
                     start.checked_add(self.count(offset)?).ok_or_else(|| bad("it has a tensor that overflows"))?;
                 let view = View { storage, offset, size: self.counts(size)?, stride: self.counts(stride)? };
                 self.check(&view)?;
+                self.tensors += 1;
+                if self.tensors > MOST_TENSORS {
+                    return Err(bad(format!("it has more than {MOST_TENSORS} tensors")));
+                }
                 self.push(Object::Tensor(Box::new(view)))
             }
             (Known::RebuildParameter, &[tensor, ..]) if matches!(self.get(tensor), Object::Tensor(_)) => {
@@ -155,7 +169,9 @@ impl Machine {
             Object::Dict(_) | Object::Tensor(_) => Ok(()),
             Object::L(_) => {
                 let items = match self.get(state) {
-                    Object::Dict(pairs) => pairs.iter().find(|(k, _)| *self.get(*k) == Object::Text("items".into())),
+                    Object::Dict(pairs) => {
+                        pairs.iter().take(16).find(|(k, _)| *self.get(*k) == Object::Text("items".into()))
+                    }
                     _ => None,
                 };
                 let items = items.map(|(_, v)| *v).filter(|v| matches!(self.get(*v), Object::List(_)));
@@ -165,7 +181,7 @@ impl Machine {
             }
             Object::NumpyType(_) => match self.tuple(state)? {
                 [_, order, ..] if [">", "!"].map(|o| Object::Text(o.into())).contains(self.get(*order)) => {
-                    Err(bad("it has big-endian numbers"))
+                    Err(big_endian())
                 }
                 _ => Ok(()),
             },

@@ -162,14 +162,22 @@ const MOST_OBJECTS: usize = 1 << 20;
 const MOST_KEPT: usize = 1 << 20;
 /// Containers begun and not ended.
 const MOST_MARKS: usize = 1000;
+/// Tensors. Optimizers have two or three for each of the network's.
+const MOST_TENSORS: usize = 1 << 16;
 /// Axes of a tensor, as in torch.
 const MOST_AXES: usize = 64;
 /// Letters of a name.
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
 
 /// A pickle that can't be read.
 pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Format, message).remedy("the file is damaged, or it is no file of weights")
+}
+
+/// A file of a machine whose numbers begin with their largest byte.
+pub(super) fn big_endian() -> Error {
+    let error = Error::new(ErrorKind::Format, "has big-endian numbers, which are not read here");
+    error.remedy("save it again where numbers are little-endian, as on x86 and ARM: torch.save(torch.load(F), F)")
 }
 
 /// A text of the file, as a message can show it.
@@ -201,4 +209,5 @@ struct Machine {
     memo: HashMap<u32, Id>,
     storages: Vec<Stored>,
     by_key: HashMap<String, u32>,
+    tensors: usize,
 }

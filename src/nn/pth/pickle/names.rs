@@ -48,6 +48,12 @@ fn unknown(module: &str, name: &str) -> Error {
         return error.remedy("save them as 32-bit floats and plain tensors");
     }
     let error = Error::new(ErrorKind::Format, format!("asks for `{full}`, which no weights need; nothing was run"));
+    if module == "torch.storage" && name == "_load_from_bytes" {
+        return error.remedy("pickle.dump wrote this file: use torch.save(model.state_dict(), ..)");
+    }
+    if module.starts_with("numpy") && ["_reconstruct", "_frombuffer", "ndarray"].contains(&name) {
+        return error.remedy("it holds numpy's arrays: save tensors, torch.save(model.state_dict(), ..)");
+    }
     let model = ["fastai", "torch", "torchvision", "timm", "__main__"]
         .iter()
         .any(|top| module.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
