@@ -23,13 +23,15 @@
 //! | what fastai's callbacks do | `callbacks/` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
-//! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
+//! | how well it did | `predict.rs`, `tta.rs` |
+//! | where it errs | `interpret.rs`, `classification_report.rs`, `show_results.rs` |
 //! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
 mod batch;
 pub mod callback;
 pub mod callbacks;
+mod classification_report;
 mod export;
 mod feed;
 mod fit;
@@ -49,8 +51,11 @@ mod recorder;
 mod save;
 mod scheduler;
 mod show_loop;
+#[cfg(feature = "plot")]
+mod show_results;
 pub mod suggest;
 mod table;
+mod tta;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
@@ -60,6 +65,7 @@ pub use callbacks::{
     BnFreeze, CSVLogger, CutMix, EarlyStopping, GradientAccumulation, GradientClip, MixUp, ReduceLROnPlateau,
     SaveModel, SkipToEpoch, StopOnFlag, TerminateOnNaN,
 };
+pub use classification_report::{ClassificationReport, Scores};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
 pub use loss::{
@@ -73,7 +79,7 @@ pub use metrics::{
 };
 pub use mixed_precision::{GradScaler, MixedPrecision};
 pub use policies::{FineTune, FitOptions};
-pub use predict::Predictions;
+pub use predict::{GetPreds, Predictions};
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 #[cfg(feature = "plot")]
@@ -81,6 +87,7 @@ pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
 pub use scheduler::ParamScheduler;
 pub use table::{Table, format_time};
+pub use tta::Tta;
 pub use vision_learner::{vision_learner, vision_learner_on};
 
 use crate::data::DataLoaders;
