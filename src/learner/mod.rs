@@ -25,7 +25,7 @@
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did | `predict.rs`, `tta.rs` |
 //! | where it errs | `interpret.rs`, `classification_report.rs`, `show_results.rs` |
-//! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
+//! | how a model leaves the program and comes back | `export.rs`, `save.rs`, `fastai.rs` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
 mod batch;
@@ -33,6 +33,7 @@ pub mod callback;
 pub mod callbacks;
 mod classification_report;
 mod export;
+mod fastai;
 mod feed;
 mod fit;
 mod interpret;
@@ -85,6 +86,7 @@ pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 #[cfg(feature = "plot")]
 pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
+pub use save::LoadOptions;
 pub use scheduler::ParamScheduler;
 pub use table::{Table, format_time};
 pub use tta::Tta;
