@@ -3,8 +3,7 @@
 mod common;
 
 use common::colours::{colours, learner, loaders, weights};
-use onecycle::data::{Target, Targets};
-use onecycle::learner::{Callback, Interpretation, Learner, Level, Predictions, Signal, Smooth, Stop, StopOnFlag};
+use onecycle::learner::{Callback, Interpretation, Learner, Level, Signal, Smooth, Stop, StopOnFlag};
 use onecycle::nn::Module;
 use onecycle::prelude::*;
 use std::sync::Arc;
@@ -222,51 +221,4 @@ fn recorder_parity() {
         let got = smooth.push(loss);
         assert!((got - want).abs() < 1e-5 * want.abs(), "batch {i}: {got} for {want}");
     }
-}
-
-#[test]
-fn interpretation_parity() {
-    let Some(json) = common::json("training/interpretation.json") else { return };
-    let rows = |key: &str| -> Vec<Vec<f64>> { serde_json::from_value(json[key].clone()).unwrap() };
-    let vocab: Vec<String> = serde_json::from_value(json["vocab"].clone()).unwrap();
-    let targets: Vec<i64> = serde_json::from_value(json["targets"].clone()).unwrap();
-    let logits = rows("logits");
-    let numbers: Vec<f32> = logits.concat().iter().map(|&v| v as f32).collect();
-    let logits = Tensor::from_slice(&numbers, [logits.len(), vocab.len()], Device::Cpu).unwrap();
-    let classes = Tensor::from_slice(&targets, [targets.len()], Device::Cpu).unwrap();
-    let losses = onecycle::ops::cross_entropy::cross_entropy_per_item(&logits, &classes, &Default::default()).unwrap();
-    let argmax = onecycle::learner::argmax(&logits).unwrap();
-    let probabilities = onecycle::ops::softmax(&logits).unwrap().to_f64_vec().unwrap();
-    let predictions = Predictions {
-        paths: Vec::new(),
-        probabilities: probabilities.chunks(vocab.len()).map(<[f64]>::to_vec).collect(),
-        decoded: argmax.iter().map(|&c| Target::Category(c as i64)).collect(),
-        targets: Targets::Categories(targets),
-        losses,
-        metrics: Vec::new(),
-    };
-    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} for {b}");
-    let validate: Vec<f64> = serde_json::from_value(json["validate"].clone()).unwrap();
-    close(predictions.loss().unwrap(), validate[0]);
-    close(predictions.error_rate().unwrap(), validate[1]);
-    predictions.probabilities.concat().iter().zip(rows("probs").concat()).for_each(|(a, b)| close(*a, b));
-    assert_eq!(serde_json::json!(argmax), json["decoded"]);
-    let interp = Interpretation::new(vocab, predictions).unwrap();
-    let matrix = interp.confusion_matrix();
-    assert_eq!(serde_json::json!(matrix.counts), json["confusion_matrix_rows_are_actual"]);
-    for min in [1, 2] {
-        assert_eq!(serde_json::json!(matrix.most_confused(min)), json[format!("most_confused_min{min}")]);
-    }
-    for (key, largest) in [("top_losses", true), ("smallest_losses", false)] {
-        let want = &json[key];
-        let k = want[0].as_array().unwrap().len();
-        let got = interp.top_losses(k, largest);
-        assert_eq!(serde_json::json!(got.iter().map(|t| t.index).collect::<Vec<_>>()), want[1], "{key}");
-        got.iter().zip(want[0].as_array().unwrap()).for_each(|(t, w)| close(t.loss, w.as_f64().unwrap()));
-    }
-    let title =
-        |t: &onecycle::learner::TopLoss| format!("{}/{} / {:.2} / {:.2}", t.predicted, t.actual, t.loss, t.probability);
-    let titles: Vec<String> =
-        interp.top_losses(json["plot_titles"].as_array().unwrap().len(), true).iter().map(title).collect();
-    assert_eq!(serde_json::json!(titles), json["plot_titles"]);
 }

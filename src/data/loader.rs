@@ -114,6 +114,20 @@ impl DataLoader {
         })
     }
 
+    /// The same items in their own order, the last short batch included, treated as those of `subset` are: with
+    /// [`Subset::Train`] item transforms draw at random, with [`Subset::Valid`] they don't. fastai: `dl.new(shuffle=False,
+    /// drop_last=False)` with `set_split_idx`.
+    pub fn in_order(&self, subset: Subset) -> DataLoader {
+        let plan = Arc::new(Plan { subset, ..(*self.plan).clone() });
+        DataLoader { plan, shuffle: false, drop_last: false, ..self.clone() }
+    }
+
+    /// A loader over some of the items, by their places in this loader's set; places that it doesn't have are left out.
+    pub fn of_items(&self, places: &[usize]) -> DataLoader {
+        let indices = places.iter().filter_map(|&place| self.indices.get(place).copied()).collect();
+        DataLoader { indices: Arc::new(indices), ..self.clone() }
+    }
+
     /// Starts one pass. The worker threads begin at once, two batches ahead of the consumer.
     pub fn epoch(&self, epoch: u64) -> Batches {
         self.epoch_from(epoch, 0)

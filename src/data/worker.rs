@@ -160,6 +160,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What every task of a loader needs to know.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub opener: Arc<dyn OpenPicture>,
     pub item_tfms: Vec<Arc<dyn ItemTransform>>,

@@ -136,6 +136,9 @@ impl Predictor {
     }
 
     fn read(path: &Path) -> Result<Predictor> {
+        if super::fastai::is_torch(path) {
+            return Err(super::fastai::refused());
+        }
         let contents = safetensors::read(path)?;
         let foreign = |why: String| {
             Error::new(ErrorKind::Format, why).remedy("use a file that `onecycle train` or Learner::export wrote")

@@ -1,7 +1,27 @@
 //! Where a classifier errs: confusion matrix, most confused classes, top losses. fastai's `ClassificationInterpretation`.
+//!
+//! ```no_run
+//! # use onecycle::prelude::*;
+//! # fn demo(learn: Learner) -> Result<()> {
+//! let interp = Interpretation::from_learner(&learn)?;
+//! println!("{}", interp.classification_report());
+//! for (actual, predicted, times) in interp.most_confused(2) {
+//!     println!("{actual} was taken for {predicted} {times} times");
+//! }
+//! for worst in interp.top_losses(9, true) {
+//!     println!("{} {:.2}", worst.path.display(), worst.loss);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! **The set is predicted once**, when the interpretation is made, and everything is read from those predictions; fastai predicts
+//! again for each question. Memory: the predictions (8 bytes for each item and class), and `n_classes`² counts for a matrix,
+//! however many items were counted. Pictures are not kept: a plot opens the ones that it shows.
 
-use super::{Learner, Predictions};
+use super::{ClassificationReport, Learner, Predictions};
 use crate::Result;
+use crate::data::DataLoader;
+use std::fmt;
 use std::path::PathBuf;
 
 /// Counts of items by actual class (row) and predicted class (column).
@@ -29,6 +49,16 @@ impl ConfusionMatrix {
         pairs
     }
 
+    /// Each row as shares of its sum: of the items of a class, the share that was taken for each class. A class without items has a row of
+    /// zeros.
+    pub fn normalized(&self) -> Vec<Vec<f64>> {
+        let row = |counts: &Vec<usize>| {
+            let sum = counts.iter().sum::<usize>().max(1) as f64;
+            counts.iter().map(|&n| n as f64 / sum).collect()
+        };
+        self.counts.iter().map(row).collect()
+    }
+
     /// For every class: items, right ones, and how often it was predicted.
     pub fn per_class(&self) -> Vec<(String, usize, usize, usize)> {
         let predicted = |c: usize| self.counts.iter().map(|row| row[c]).sum();
@@ -54,13 +84,16 @@ pub struct TopLoss {
     pub probability: f64,
 }
 
-/// Predictions over a set, looked at from several sides.
-#[derive(Clone, Debug)]
+/// Predictions over a set, looked at from several sides; see the top of `interpret.rs`.
+#[derive(Clone)]
 pub struct Interpretation {
     vocab: Vec<String>,
     predictions: Predictions,
     /// (place, true, predicted) of items with a label.
     classes: Vec<(usize, usize, usize)>,
+    /// How the pictures looked to the network; unknown of predictions that were handed in.
+    #[cfg(feature = "plot")]
+    pub(super) seen: Option<super::show_results::Seen>,
 }
 
 impl Interpretation {
@@ -69,7 +102,18 @@ impl Interpretation {
     /// # Errors
     /// When a picture can't be read, or the targets are no classes.
     pub fn from_learner(learn: &Learner) -> Result<Interpretation> {
-        Interpretation::new(learn.dls().vocab().to_vec(), learn.get_preds()?)
+        Interpretation::from_dl(learn, &learn.dls().valid)
+    }
+
+    /// From one pass over any loader, such as the training set's or a labelled test set's. fastai: `from_learner(learn, dl=..)`.
+    ///
+    /// # Errors
+    /// When a picture can't be read, or the targets are no classes.
+    pub fn from_dl(learn: &Learner, loader: &DataLoader) -> Result<Interpretation> {
+        let interp = Interpretation::new(learn.dls().vocab().to_vec(), learn.preds_of(loader)?)?;
+        #[cfg(feature = "plot")]
+        let interp = Interpretation { seen: Some(super::show_results::Seen::new(learn, loader)), ..interp };
+        Ok(interp)
     }
 
     /// From predictions that are there.
@@ -78,7 +122,13 @@ impl Interpretation {
     /// [`ErrorKind::Data`](crate::ErrorKind::Data) when their targets are no classes.
     pub fn new(vocab: Vec<String>, predictions: Predictions) -> Result<Interpretation> {
         let classes = predictions.classes()?;
-        Ok(Interpretation { vocab, predictions, classes })
+        Ok(Interpretation {
+            vocab,
+            predictions,
+            classes,
+            #[cfg(feature = "plot")]
+            seen: None,
+        })
     }
 
     /// The predictions.
@@ -95,6 +145,16 @@ impl Interpretation {
             }
         }
         ConfusionMatrix { vocab: self.vocab.clone(), counts }
+    }
+
+    /// [`ConfusionMatrix::most_confused`] of the whole set.
+    pub fn most_confused(&self, min_val: usize) -> Vec<(String, String, usize)> {
+        self.confusion_matrix().most_confused(min_val)
+    }
+
+    /// [`ConfusionMatrix::classification_report`] of the whole set. fastai prints it: `print_classification_report`.
+    pub fn classification_report(&self) -> ClassificationReport {
+        self.confusion_matrix().classification_report()
     }
 
     /// The `k` items with the largest losses, or the smallest.
@@ -114,5 +174,11 @@ impl Interpretation {
             probability: p.probabilities[i][predicted],
         };
         order.into_iter().take(k).map(item).collect()
+    }
+}
+
+impl fmt::Debug for Interpretation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interpretation").field("vocab", &self.vocab).field("items", &self.predictions.len()).finish()
     }
 }

@@ -195,7 +195,7 @@ pub enum Average {
 
 /// Which of the three.
 #[derive(Clone, Copy)]
-enum Score {
+pub(super) enum Score {
     F1,
     Precision,
     Recall,
@@ -301,10 +301,10 @@ fn mean_of(metric: &str, predictions: &Tensor, targets: &Tensor, of: impl Fn(f64
 
 /// Of a class, or of a label: right, said, there.
 #[derive(Clone, Copy, Default)]
-struct Counts {
-    right: usize,
-    said: usize,
-    there: usize,
+pub(super) struct Counts {
+    pub right: usize,
+    pub said: usize,
+    pub there: usize,
 }
 
 impl Counts {
@@ -315,7 +315,7 @@ impl Counts {
     }
 
     /// 0 of nothing is 0, as in scikit-learn.
-    fn score(self, score: Score) -> f64 {
+    pub fn score(self, score: Score) -> f64 {
         let share = |of: usize| if of == 0 { 0.0 } else { self.right as f64 / of as f64 };
         match score {
             Score::Precision => share(self.said),
@@ -327,7 +327,7 @@ impl Counts {
 }
 
 /// One number of several counts; [`Average::Binary`] and [`Average::Samples`] are the caller's.
-fn averaged(counts: &[Counts], score: Score, average: Average) -> f64 {
+pub(super) fn averaged(counts: &[Counts], score: Score, average: Average) -> f64 {
     let scores = counts.iter().map(|c| c.score(score));
     match average {
         Average::Micro => {
@@ -336,10 +336,31 @@ fn averaged(counts: &[Counts], score: Score, average: Average) -> f64 {
         }
         Average::Weighted => {
             let there: usize = counts.iter().map(|c| c.there).sum();
-            scores.zip(counts).map(|(s, c)| s * c.there as f64).sum::<f64>() / there.max(1) as f64
+            let weighted: Vec<f64> = scores.zip(counts).map(|(s, c)| s * c.there as f64).collect();
+            numpy_sum(&weighted) / there.max(1) as f64
         }
-        _ => scores.sum::<f64>() / counts.len().max(1) as f64,
+        _ => numpy_sum(&scores.collect::<Vec<f64>>()) / counts.len().max(1) as f64,
     }
+}
+
+/// The sum in NumPy's order, whose last bit decides how a mean is rounded: eight running sums, joined in pairs; more than 128 numbers
+/// are halved first.
+fn numpy_sum(all: &[f64]) -> f64 {
+    if all.len() < 8 {
+        return all.iter().sum();
+    }
+    if all.len() > 128 {
+        let half = all.len() / 2;
+        let (a, b) = all.split_at(half - half % 8);
+        return numpy_sum(a) + numpy_sum(b);
+    }
+    let (eights, rest) = all.as_chunks::<8>();
+    let mut r = eights[0];
+    for eight in &eights[1..] {
+        r.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v);
+    }
+    let pairs = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+    rest.iter().fold(pairs, |sum, v| sum + v)
 }
 
 fn refused(name: &str, average: Average, remedy: &str) -> Error {

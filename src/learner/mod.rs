@@ -23,8 +23,9 @@
 //! | what fastai's callbacks do | `callbacks/` |
 //! | what it leaves behind | `recorder.rs`, `table.rs` |
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
-//! | how well it did, and where it errs | `predict.rs`, `interpret.rs` |
-//! | how a model leaves the program and comes back | `export.rs`, `save.rs` |
+//! | how well it did | `predict.rs`, `tta.rs` |
+//! | where it errs | `interpret.rs`, `classification_report.rs`, `show_results.rs` |
+//! | how a model leaves the program and comes back | `export.rs`, `save.rs`, `fastai.rs` |
 //! | how a fit survives its process | `checkpoint/` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
@@ -33,7 +34,9 @@ pub mod callback;
 pub mod callbacks;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
+mod classification_report;
 mod export;
+mod fastai;
 mod feed;
 mod fit;
 mod interpret;
@@ -52,9 +55,12 @@ mod recorder;
 mod save;
 mod scheduler;
 mod show_loop;
+#[cfg(feature = "plot")]
+mod show_results;
 mod state_dict;
 pub mod suggest;
 mod table;
+mod tta;
 mod vision_learner;
 
 pub use callback::{Callback, Event, Level, Signal, Stop};
@@ -66,6 +72,7 @@ pub use callbacks::{
 };
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, Resumed};
+pub use classification_report::{ClassificationReport, Scores};
 pub use export::{Prediction, Predictor, load_learner};
 pub use interpret::{ConfusionMatrix, Interpretation, TopLoss};
 pub use loss::{
@@ -79,15 +86,17 @@ pub use metrics::{
 };
 pub use mixed_precision::{GradScaler, MixedPrecision};
 pub use policies::{FineTune, FitOptions};
-pub use predict::Predictions;
+pub use predict::{GetPreds, Predictions};
 #[cfg(feature = "cli")]
 pub use progress::{Progress, ProgressCallback, Verbosity, colour};
 #[cfg(feature = "plot")]
 pub use recorder::PlotLoss;
 pub use recorder::{Recorder, Row, Smooth};
+pub use save::LoadOptions;
 pub use scheduler::ParamScheduler;
 pub use state_dict::StateDict;
 pub use table::{Table, format_time};
+pub use tta::Tta;
 pub use vision_learner::{vision_learner, vision_learner_on};
 
 use crate::data::DataLoaders;

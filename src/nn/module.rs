@@ -162,7 +162,9 @@ pub trait Module: Send + Sync {
             match tensors.get(name) {
                 Some(t) if t.shape() == entry.value().shape() => known += 1,
                 Some(t) => {
-                    let message = format!("has shape {}, the model needs {}", t.shape(), entry.value().shape());
+                    // As PyTorch writes them, and as files have them.
+                    let (has, needs) = (t.shape().nchw(), entry.value().shape().nchw());
+                    let message = format!("has shape {has:?}, the model needs {needs:?}");
                     return Err(Error::new(ErrorKind::Format, message).on(name));
                 }
                 None if name.ends_with("num_batches_tracked") => {}

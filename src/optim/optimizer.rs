@@ -381,6 +381,13 @@ impl Optimizer {
         entries.zip(states).for_each(|(entry, state)| entry.state = state);
     }
 
+    /// Says for each parameter, in the order of [`Group::states`], whether weight decay applies to it and whether it trains in frozen
+    /// groups. What is frozen stays frozen.
+    pub(crate) fn set_flags(&mut self, flags: &[(bool, bool)]) {
+        let entries = self.groups.iter_mut().flat_map(|group| &mut group.entries);
+        entries.zip(flags).for_each(|(entry, flags)| (entry.decays, entry.always_trains) = *flags);
+    }
+
     /// As it was when it was made: default hyper-parameters, no averages. What is frozen stays frozen. fastai: `reset_opt=True`.
     pub fn reset(&mut self) {
         let hyper = self.kind.defaults();

@@ -7,7 +7,7 @@ use super::folder::Place;
 use crate::data::Subset;
 use crate::device::cpu;
 use crate::learner::callback::Callback;
-use crate::learner::save::{OPTIMIZER, Saved};
+use crate::learner::save::{OPTIMIZER, SavedOptimizer, load_optimizer, model_tensors, optimizer_tensors};
 use crate::learner::{Learner, Row, Smooth, StateDict};
 use crate::nn::Module;
 use crate::nn::safetensors::Contents;
@@ -31,7 +31,7 @@ pub struct Description {
     pub surroundings: Surroundings,
     epochs_seen: u64,
     train_iter: usize,
-    optimizer: Saved,
+    optimizer: SavedOptimizer,
     callbacks: Vec<(String, StateDict)>,
     rows: Vec<SavedRow>,
     history: Vec<SavedRow>,
@@ -194,9 +194,9 @@ pub fn capture(learn: &mut Learner, place: Place, config: &str) -> Result<(Descr
     learn.take_losses(0)?;
     learn.record_losses();
     let (at, recorder) = (&learn.at, &learn.recorder);
-    let model = learn.model.state().into_iter().map(|(name, entry)| (format!("{MODEL}{name}"), entry.value()));
-    let mut tensors: Vec<(String, Tensor)> = model.collect();
-    let optimizer = learn.save_optimizer(&mut tensors)?;
+    let model = model_tensors(&learn.model).into_iter().map(|(name, t)| (format!("{MODEL}{name}"), t));
+    let (optimizer, averages) = optimizer_tensors(&learn.opt)?;
+    let mut tensors: Vec<(String, Tensor)> = model.chain(averages).collect();
     for group in learn.opt.param_groups() {
         let gradients = group.names().zip(group.parameters()).filter_map(|(name, (p, _))| Some((name, p.grad()?)));
         tensors.extend(gradients.map(|(name, grad)| (format!("{GRADIENT}{name}"), grad)));
@@ -268,7 +268,7 @@ pub fn restore_fit(learn: &mut Learner, d: Description, mut contents: Contents) 
     let bad = |what: &str| Error::new(ErrorKind::Format, format!("the checkpoint's {what} doesn't fit")).on("resume");
 
     let averages = take(&mut contents, OPTIMIZER).into_iter().map(|(name, t)| (format!("{OPTIMIZER}{name}"), t));
-    if !learn.load_optimizer(&d.optimizer, averages.collect())? {
+    if !load_optimizer(&mut learn.opt, &d.optimizer, averages.collect())? {
         return Err(bad("optimizer"));
     }
     let mut gradients = take(&mut contents, GRADIENT);
