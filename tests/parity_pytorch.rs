@@ -277,15 +277,19 @@ fn other_losses_parity() {
     let Some(file) = common::safetensors("training/losses_more.safetensors") else { return };
     let mut names: Vec<&str> = file.keys().filter_map(|k| k.strip_suffix(".x")).collect();
     names.sort_unstable();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 13);
     for (name, kind) in names.iter().flat_map(|name| kinds().into_iter().map(move |kind| (*name, kind))) {
         let mut case = Case::new(&file, name, kind);
         let floats = |part: &str| case.has(part).then(|| case.recorded(part).f32().iter().map(|&w| w.into()).collect());
         let (weight, pos_weight) = (floats("weight"), floats("pos_weight"));
         let (x, target) = (case.leaf("x"), case.tensor("target"));
-        let (loss, each) = if name.starts_with("focal") {
+        let (loss, each) = if name.starts_with("focal") || name.starts_with("ce_") {
             let gamma = if name == "focal_gamma_0.5" { 0.5 } else { 2.0 };
-            let o = CrossEntropy { class_weights: weight, focal_gamma: Some(gamma), ..Default::default() };
+            let focal_gamma = name.starts_with("focal").then_some(gamma);
+            // ignore_index and label_smoothing, all in one with the weights: the divisor is PyTorch's too.
+            let options = if case.has("options") { case.recorded("options").f32() } else { vec![-100.0, 0.0] };
+            let (ignore_index, label_smoothing) = (options[0] as i64, f64::from(options[1]));
+            let o = CrossEntropy { class_weights: weight, focal_gamma, ignore_index, label_smoothing };
             let each = cross_entropy_per_item(&x.detach(), &target, &o).unwrap();
             (ops::cross_entropy(&x, &target, &o).unwrap(), each)
         } else {
