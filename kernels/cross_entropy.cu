@@ -1,9 +1,10 @@
 // Softmax cross entropy over rows of logits x [rows, C]: loss and gradient in one pass, probabilities, and how many rows are right.
 //
 //     lse  = log sum exp(x)
-//     ce   = w ((1 - e) (lse - x[t]) + e/C sum (lse - x))   e: label smoothing; w: the weight of the row's class, 0 where the
-//     loss = u/W ce                                            target is ignored; u: the row's own weight
-//     dx   = u/W w (softmax(x) - (1 - e) onehot(t) - e/C)   W: the sum of all w; the number of rows with a u or a focal exponent
+//     ce   = (1 - e) w[t] (lse - x[t]) + e/C sum of w (lse - x)   e: label smoothing; w [C]: the classes' weights
+//     loss = u/W ce                                               u: the row's own weight, 0 where the target is ignored
+//     dx   = u/W (((1 - e) w[t] + e/C sum w) softmax(x) - (1 - e) w[t] onehot(t) - e/C w)
+//     W: the sum of all w[t]; the number of rows with a u or a focal exponent
 //
 // Focal: loss = u/W (1-p)^g ce with p = exp(-ce), and dx times (1-p)^g + g (1-p)^(g-1) p ce.
 //
@@ -100,20 +101,25 @@ __global__ void __launch_bounds__(256) cross_entropy_rows(CrossEntropy g, const 
         }
         f32 max, log_sum;
         row_statistics(x, g.classes, max, log_sum);
-        f32 spread = 0; // sum of (lse - x)
-        for (i64 i = lane; i < g.classes && e > 0; i += WARP)
-            spread -= to_f32(x[i]) - max - log_sum;
+        f32 spread = 0, all = 0; // sums of w (lse - x) and of w
+        for (i64 i = lane; i < g.classes && e > 0; i += WARP) {
+            const f32 w = weights ? weights[i] : 1;
+            spread -= w * (to_f32(x[i]) - max - log_sum);
+            all += w;
+        }
         spread = warp_sum(spread);
+        const f32 part = e / (f32)g.classes, hot = (1 - e) * weight;
+        const f32 every = hot + part * warp_sum(all);
         const bool is_class = target >= 0 && target < g.classes;
         const f32 plain = is_class ? max + log_sum - to_f32(x[target]) : weight;
-        f32 loss = weight * ((1 - e) * plain + (e > 0 ? e * spread / (f32)g.classes : 0)), slope = 1;
+        f32 loss = hot * plain + (e > 0 ? part * spread : 0), slope = 1;
         if (g.gamma >= 0)
             focal(g.gamma, loss, slope);
         const f32 share = (shares ? shares[row] : 1) * each;
         for (i64 i = lane; i < g.classes; i += WARP) {
             const f32 below = to_f32(x[i]) - max - log_sum; // log probability
-            const f32 hot = i == target ? 1 - e : 0;
-            dx[row * g.classes + i] = from_f32<T>(share * slope * weight * (expf(below) - hot - e / (f32)g.classes));
+            const f32 own = (i == target ? hot : 0) + (e > 0 && weights ? part * weights[i] : part);
+            dx[row * g.classes + i] = from_f32<T>(share * slope * (every * expf(below) - own));
         }
         if (lane == 0)
             losses[row] = share * loss;

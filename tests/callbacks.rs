@@ -252,24 +252,27 @@ fn steps_wait_until_enough_items_were_seen() {
 fn clipped_steps_are_short() {
     let dir = pictures(4);
     for device in common::devices() {
-        let moved = |max_norm| {
+        let moved = |max_norm, norm_type| {
             let dls = loaders(dir.path(), 1, 1);
             let mut learn = learner(&dls).opt_func(OptimizerKind::Sgd).to_device(device).unwrap();
             let parameters = |learn: &Learner| -> Vec<f64> {
                 learn.model().named_parameters().iter().flat_map(|(_, p)| p.value().to_f64_vec().unwrap()).collect()
             };
             let before = parameters(&learn);
-            let clip = GradientClip { max_norm };
+            let clip = GradientClip { max_norm, norm_type };
             learn.fit_with(1, 1.0, FitOptions { wd: Some(0.0), ..FitOptions::default() }.cb(clip)).unwrap();
             let n = learn.n_iter();
             assert_eq!(n, 1, "one step each");
-            before.iter().zip(parameters(&learn)).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+            before.iter().zip(parameters(&learn)).map(|(a, b)| (a - b).abs()).collect::<Vec<f64>>()
         };
+        let length = |step: &[f64]| step.iter().map(|d| d * d).sum::<f64>().sqrt();
         // With a learning rate of 1 a step is the gradient.
-        let whole = moved(1e6);
+        let whole = length(&moved(1e6, 2.0));
         assert!(whole > 0.02, "{whole}");
-        let clipped = moved(0.01);
+        let clipped = length(&moved(0.01, 2.0));
         assert!((clipped - 0.01).abs() < 1e-4, "{clipped} on {device}");
+        let largest = moved(0.001, f64::INFINITY).into_iter().fold(0.0, f64::max);
+        assert!((largest - 0.001).abs() < 1e-5, "{largest} on {device}");
     }
 }
 
@@ -707,7 +710,7 @@ fn no_callback_makes_the_host_wait_for_the_gpu() {
     };
     let plain = waits(FitOptions::default());
     assert!(plain > 0);
-    let clip = GradientClip { max_norm: 1e-3 };
+    let clip = GradientClip { max_norm: 1e-3, ..GradientClip::default() };
     let all =
         FitOptions::default().cb(MixUp::default()).cb(CutMix::default()).cb(GradientAccumulation::new(8)).cb(clip);
     assert_eq!(waits(all), plain);

@@ -105,6 +105,7 @@ const REGISTRY: &[Check] = &[
             CrossEntropy::default(),
             CrossEntropy { label_smoothing: 0.1, ..Default::default() },
             CrossEntropy { class_weights: Some(vec![1.0, 0.3, 2.0, 0.7]), ..Default::default() },
+            CrossEntropy { class_weights: Some(vec![1.0, 0.3, 2.0, 0.7]), label_smoothing: 0.2, ..Default::default() },
             CrossEntropy { focal_gamma: Some(2.0), ..Default::default() },
             CrossEntropy {
                 focal_gamma: Some(0.5),

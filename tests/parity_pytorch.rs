@@ -277,15 +277,19 @@ fn other_losses_parity() {
     let Some(file) = common::safetensors("training/losses_more.safetensors") else { return };
     let mut names: Vec<&str> = file.keys().filter_map(|k| k.strip_suffix(".x")).collect();
     names.sort_unstable();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 13);
     for (name, kind) in names.iter().flat_map(|name| kinds().into_iter().map(move |kind| (*name, kind))) {
         let mut case = Case::new(&file, name, kind);
         let floats = |part: &str| case.has(part).then(|| case.recorded(part).f32().iter().map(|&w| w.into()).collect());
         let (weight, pos_weight) = (floats("weight"), floats("pos_weight"));
         let (x, target) = (case.leaf("x"), case.tensor("target"));
-        let (loss, each) = if name.starts_with("focal") {
+        let (loss, each) = if name.starts_with("focal") || name.starts_with("ce_") {
             let gamma = if name == "focal_gamma_0.5" { 0.5 } else { 2.0 };
-            let o = CrossEntropy { class_weights: weight, focal_gamma: Some(gamma), ..Default::default() };
+            let focal_gamma = name.starts_with("focal").then_some(gamma);
+            // ignore_index and label_smoothing, all in one with the weights: the divisor is PyTorch's too.
+            let options = if case.has("options") { case.recorded("options").f32() } else { vec![-100.0, 0.0] };
+            let (ignore_index, label_smoothing) = (options[0] as i64, f64::from(options[1]));
+            let o = CrossEntropy { class_weights: weight, focal_gamma, ignore_index, label_smoothing };
             let each = cross_entropy_per_item(&x.detach(), &target, &o).unwrap();
             (ops::cross_entropy(&x, &target, &o).unwrap(), each)
         } else {
@@ -326,7 +330,7 @@ fn clipping_parity() {
                 Tensor::from_slice(&file[&format!("grad.{name}")].f32()[..n], shape, device).unwrap()
             };
             let mut grads: Vec<Tensor> = names.iter().map(first).collect();
-            let norm = ops::clip_gradients(&mut grads, number("max_norm")).unwrap().norm.item().unwrap();
+            let norm = ops::clip_gradients(&mut grads, number("max_norm"), 2.0).unwrap().norm.item().unwrap();
             assert!((norm / number("total_norm") - 1.0).abs() < 1e-6, "{case} on {device}: norm {norm}");
             for (name, got) in names.iter().zip(&grads) {
                 let want = file[&format!("{case}.{name}")].f32();
@@ -335,6 +339,41 @@ fn clipping_parity() {
                 }
             }
         }
+    }
+}
+
+/// As above in other norms: `clip_grad_norm_` of [3, -4] and [12, 0, -0.25] by torch 2.15, to a norm of 1.
+#[test]
+fn clipping_parity_in_other_norms() {
+    for (p, norm, first, last) in [
+        (1.0, 19.25, 0.15584415, -0.012987012),
+        (2.0, 13.002403, 0.23072657, -0.019227214),
+        (3.0, 12.207092, 0.24575874, -0.020479895),
+        (0.5, 59.230766, 0.050649352, -0.0042207795),
+        (f64::INFINITY, 12.0, 0.24999999, -0.020833332),
+    ] {
+        for device in common::devices() {
+            let grads = [&[3.0f32, -4.0][..], &[12.0, 0.0, -0.25]].map(|d| Tensor::from_slice(d, [d.len()], device));
+            let grads = grads.map(Result::unwrap);
+            let mut clipped = grads.clone();
+            let found = ops::clip_gradients(&mut clipped, 1.0, p).unwrap();
+            assert!((found.norm.item().unwrap() / norm - 1.0).abs() < 1e-6, "{p} on {device}: {:?}", found.norm);
+            let got = (clipped[0].to_vec::<f32>().unwrap()[0], clipped[1].to_vec::<f32>().unwrap()[2]);
+            assert!((got.0 - first).abs() < 1e-6 && (got.1 - last).abs() < 1e-6, "{p} on {device}: {got:?}");
+            let mut small = grads.clone();
+            ops::clip_gradients(&mut small, 100.0, p).unwrap();
+            assert_eq!(small[1].to_vec::<f32>().unwrap(), [12.0, 0.0, -0.25]);
+            // A number that is none spoils all of them, as in PyTorch, where nobody would see it otherwise.
+            let nan = Tensor::from_slice(&[f32::NAN, 1.0], [2], device).unwrap();
+            let mut spoilt = [grads[0].clone(), nan];
+            let found = ops::clip_gradients(&mut spoilt, 1.0, p).unwrap();
+            assert_eq!(found.not_finite.item().unwrap(), 1.0);
+            assert!(spoilt[0].to_vec::<f32>().unwrap().iter().all(|v| v.is_nan()), "{p} on {device}");
+        }
+    }
+    for p in [0.0, -1.0, f64::NAN] {
+        let mut d = [Tensor::from_slice(&[1.0f32], [1], Device::Cpu).unwrap()];
+        assert_eq!(ops::clip_gradients(&mut d, 1.0, p).unwrap_err().kind(), onecycle::ErrorKind::Argument);
     }
 }
 

@@ -43,7 +43,11 @@ impl Table {
     /// The cells of an epoch: train_loss, valid_loss and metrics (`None` without validation), then the time. An epoch that was left out has
     /// no numbers, and as in fastai the time comes next.
     pub fn cells(&self, epoch: usize, values: &[Option<f64>], seconds: f64) -> Vec<String> {
-        let number = |v: &Option<f64>| v.map_or("None".to_string(), |v| format!("{v:.6}"));
+        let number = |v: &Option<f64>| match v {
+            None => "None".to_string(),
+            Some(v) if v.is_nan() => "nan".to_string(),
+            Some(v) => format!("{v:.6}"),
+        };
         let left_out = values.iter().all(Option::is_none);
         let numbers = values.iter().filter(|_| !left_out).map(number);
         [epoch.to_string()].into_iter().chain(numbers).chain([format_time(seconds)]).collect()
@@ -134,5 +138,8 @@ mod tests {
     fn without_validation_the_cells_say_none() {
         let row = Table::new(["error_rate"]).row(12, &[Some(0.5), None, None], 3665.0);
         assert_eq!(row, "12        0.500000    None        None        1:01:05   ");
+        // As Python prints them.
+        let row = Table::new(["r2"]).row(0, &[Some(f64::INFINITY), Some(-0.0), Some(f64::NAN)], 1.0);
+        assert_eq!(row, "0         inf         -0.000000   nan         00:01     ");
     }
 }

@@ -31,6 +31,8 @@ pub struct Contents {
 
 /// The format's own limit for the header.
 const MAX_HEADER: u64 = 100_000_000;
+/// Axes of a tensor, as in torch.
+const MOST_AXES: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +79,10 @@ impl<'de> Deserialize<'de> for Header {
 /// has, both naming `path`.
 pub fn read(path: &Path) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read the model", path, e))?;
-    parse(&bytes).map_err(|e| e.on(path.display()))
+    parse(&bytes).map_err(|e| match e.item().map(|item| format!("{item} {}", e.message())) {
+        None => e.on(path.display()),
+        Some(message) => Error::new(e.kind(), message).on(path.display()).remedy(e.advice()).caused_by(e),
+    })
 }
 
 /// As [`read`], from memory.
@@ -135,9 +140,13 @@ pub fn parse(bytes: &[u8]) -> Result<Contents> {
 }
 
 fn tensor<T: Element, const SIZE: usize>(raw: &[u8], shape: &[usize], number: fn([u8; SIZE]) -> T) -> Result<Tensor> {
+    if shape.len() > MOST_AXES {
+        let error = Error::new(ErrorKind::Format, format!("has {} axes", shape.len()));
+        return Err(error.remedy("the file is damaged: fetch it again"));
+    }
     let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).and_then(|n| n.checked_mul(SIZE));
     if numel != Some(raw.len()) {
-        let message = format!("shape {shape:?} doesn't fit its {} bytes", raw.len());
+        let message = format!("of shape {shape:?} doesn't fit its {} bytes", raw.len());
         return Err(Error::new(ErrorKind::Format, message).remedy("the file is damaged: fetch it again"));
     }
     let numbers: Vec<T> = raw.as_chunks::<SIZE>().0.iter().map(|b| number(*b)).collect();
@@ -217,6 +226,7 @@ mod tests {
 
     #[test]
     fn damaged_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
         let one = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         assert!(parse(&file(one, &[0; 4])).is_ok());
         let cases: Vec<(&str, Vec<u8>)> = vec![
@@ -249,11 +259,24 @@ mod tests {
                     &[0],
                 ),
             ),
+            (
+                "a million axes",
+                file(
+                    &format!(r#"{{"a":{{"dtype":"U8","shape":[{}1],"data_offsets":[0,1]}}}}"#, "1,".repeat(1_000_000)),
+                    &[0],
+                ),
+            ),
             ("deep", file(&("[".repeat(100_000)), &[])),
         ];
         for (what, bytes) in cases {
             let e = parse(&bytes).expect_err(what);
-            assert_eq!(e.kind(), ErrorKind::Format, "{what}");
+            assert!(e.kind() == ErrorKind::Format && e.to_string().len() < 1000, "{what}: {e}");
+            // From a file it names the file, and the tensor where one is at fault.
+            let path = dir.path().join("damaged.safetensors");
+            std::fs::write(&path, bytes).unwrap();
+            let named = read(&path).expect_err(what).to_string();
+            let tensor = e.item().unwrap_or_default();
+            assert!(named.contains("damaged.safetensors") && named.contains(tensor), "{what}: {named}");
         }
     }
 }

@@ -342,15 +342,15 @@ impl Optimizer {
         }
     }
 
-    /// Scales all gradients by one factor so that their norm, taken as one long vector, is at most `max_norm`. Returns the norm they had, if
-    /// there are any; on a GPU nobody waits for it.
+    /// Scales all gradients by one factor so that their norm, taken as one long vector, is at most `max_norm`; see
+    /// [`ops::clip_gradients`] for `norm_type`, usually 2. Returns the norm they had, if there are any.
     ///
     /// # Errors
-    /// The device has too little memory.
-    pub fn clip_gradients(&mut self, max_norm: f64) -> Result<Option<GradientNorm>> {
+    /// As [`ops::clip_gradients`]; the device has too little memory.
+    pub fn clip_gradients(&mut self, max_norm: f64, norm_type: f64) -> Result<Option<GradientNorm>> {
         self.with_gradients(|gradients| match gradients.is_empty() {
             true => Ok(None),
-            false => ops::clip_gradients(gradients, max_norm).map(Some),
+            false => ops::clip_gradients(gradients, max_norm, norm_type).map(Some),
         })
     }
 

@@ -209,7 +209,9 @@ fn read_any(path: &Path) -> Result<Vec<(String, Tensor)>> {
         (b"\x1f\x8b", "is packed by gzip", "unpack it: gunzip FILE"),
         (b"\x89HDF", "is HDF5, as Keras writes it", "it takes a file of PyTorch's or a safetensors file"),
     ];
-    if let Some((_, what, remedy)) = others.into_iter().find(|(begin, ..)| text.starts_with(begin)) {
+    // A safetensors file's length may be any bytes, these too; but then comes its header.
+    let other = others.into_iter().find(|(begin, ..)| text.starts_with(begin)).filter(|_| head.get(8) != Some(&b'{'));
+    if let Some((_, what, remedy)) = other {
         return Err(Error::new(ErrorKind::Format, what).on(path.display()).remedy(remedy));
     }
     if head.is_empty() {

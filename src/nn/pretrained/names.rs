@@ -37,6 +37,7 @@ pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMa
     }
     if found.is_empty() {
         let some = strangers.iter().take(3).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let some = if some.is_empty() { "none at all" } else { &some };
         let error = Error::new(ErrorKind::Format, format!("has no tensor with a ResNet's name; it has {some}"));
         return Err(error.remedy("names are as in torchvision, timm or fastai: conv1.weight, layer1.0.conv1.weight"));
     }

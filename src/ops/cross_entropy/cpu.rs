@@ -20,14 +20,20 @@ fn weight(options: &CrossEntropy, target: i64) -> f64 {
     }
 }
 
-/// The unweighted loss of a row.
-fn row_loss<T: Float>(row: &[T], target: i64, lse: f64, smoothing: f64) -> f64 {
-    let plain = lse - row[target as usize].f64();
-    if smoothing == 0.0 {
+/// The loss of a row with its classes' weights.
+fn row_loss<T: Float>(row: &[T], target: i64, lse: f64, options: &CrossEntropy) -> f64 {
+    let (e, plain) = (options.label_smoothing, weight(options, target) * (lse - row[target as usize].f64()));
+    if e == 0.0 {
         return plain;
     }
-    let spread = row.iter().map(|v| lse - v.f64()).sum::<f64>() / row.len() as f64;
-    (1.0 - smoothing) * plain + smoothing * spread
+    let spread = row.iter().zip(class_weights(options)).map(|(v, w)| w * (lse - v.f64())).sum::<f64>();
+    (1.0 - e) * plain + e * spread / row.len() as f64
+}
+
+/// The weight of each class, without end where there are none.
+fn class_weights(options: &CrossEntropy) -> impl Iterator<Item = f64> {
+    let weights = options.class_weights.as_deref();
+    (0..).map(move |c| weights.map_or(1.0, |w| w[c]))
 }
 
 /// What the focal loss makes of a row's cross entropy, and its derivative.
@@ -45,9 +51,9 @@ fn focal(options: &CrossEntropy, ce: f64) -> (f64, f64) {
 
 pub(super) fn per_item<T: Float>(logits: &[T], targets: &[i64], options: &CrossEntropy) -> Vec<f64> {
     let c = logits.len() / targets.len().max(1);
-    let one = |(row, &t): (&[T], &i64)| {
-        let w = weight(options, t);
-        if w == 0.0 { 0.0 } else { focal(options, w * row_loss(row, t, log_sum_exp(row), options.label_smoothing)).0 }
+    let one = |(row, &t): (&[T], &i64)| match t == options.ignore_index {
+        true => 0.0,
+        false => focal(options, row_loss(row, t, log_sum_exp(row), options)).0,
     };
     logits.chunks_exact(c.max(1)).zip(targets).map(one).collect()
 }
@@ -66,18 +72,21 @@ pub(super) fn mean_and_gradient<T: Float>(
         false => targets.iter().map(|&t| weight(options, t)).sum(),
     };
     let (e, mut sum) = (options.label_smoothing, 0.0);
+    // What label smoothing gives each class for its weight, and all of them together.
+    let each = e / c as f64;
+    let all = each * class_weights(options).take(c).sum::<f64>();
     for (i, ((row, &t), dx)) in logits.chunks_exact(c).zip(targets).zip(dx.chunks_exact_mut(c)).enumerate() {
         if t == options.ignore_index {
             dx.fill(T::ZERO);
             continue;
         }
-        let (w, share) = (weight(options, t), weights.map_or(1.0, |w| w[i].f64()) / total);
+        let (hot, share) = ((1.0 - e) * weight(options, t), weights.map_or(1.0, |w| w[i].f64()) / total);
         let lse = log_sum_exp(row);
-        let (loss, slope) = focal(options, w * row_loss(row, t, lse, e));
+        let (loss, slope) = focal(options, row_loss(row, t, lse, options));
         sum += share * loss;
-        for (i, (dx, v)) in dx.iter_mut().zip(row).enumerate() {
-            let hot = if i as i64 == t { 1.0 - e } else { 0.0 };
-            *dx = T::of(share * slope * w * ((v.f64() - lse).exp() - hot - e / c as f64));
+        for (i, ((dx, v), w)) in dx.iter_mut().zip(row).zip(class_weights(options)).enumerate() {
+            let target = if i as i64 == t { hot } else { 0.0 };
+            *dx = T::of(share * slope * ((hot + all) * (v.f64() - lse).exp() - target - each * w));
         }
     }
     sum

@@ -1,14 +1,14 @@
 //! Softmax cross entropy, loss and gradient in one pass.
 //!
-//! For a row of logits `x [C]` with target `t`, the weight `w` of its class, and label smoothing `e`:
+//! For a row of logits `x [C]` with target `t`, weights `w [C]` of the classes, and label smoothing `e`:
 //!
 //! ```text
-//! ce   = w ((1 - e) (lse - x[t]) + e/C sum over c of (lse - x[c])),     lse = log sum exp(x)
-//! dx   = w (softmax(x) - (1 - e) onehot(t) - e/C)
+//! ce   = (1 - e) w[t] (lse - x[t]) + e/C sum over c of w[c] (lse - x[c]),     lse = log sum exp(x)
+//! dx   = ((1 - e) w[t] + e/C sum(w)) softmax(x) - (1 - e) w[t] onehot(t) - e/C w
 //! ```
 //!
-//! The mean over rows is weighted: the divisor is the sum of the classes' weights, 1 each by default, and a row whose target is
-//! [`CrossEntropy::ignore_index`] doesn't count at all. This is fastai's `CrossEntropyLossFlat` and `LabelSmoothingCrossEntropy`. The
+//! The mean over rows is weighted: the divisor is the sum of the targets' weights, 1 each by default, and a row whose target is
+//! [`CrossEntropy::ignore_index`] doesn't count at all. This is PyTorch's, weights and smoothing together too, and fastai's `CrossEntropyLossFlat` and `LabelSmoothingCrossEntropy`. The
 //! largest logit is subtracted before `exp`, so logits of any size are safe.
 //!
 //! Two variants divide by the number of rows instead, as fastai's do:
@@ -179,6 +179,13 @@ fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<us
     }
     if let Some(w) = options.class_weights.as_ref().filter(|w| w.len() != c) {
         return Err(Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len())));
+    }
+    let e = options.label_smoothing;
+    if !(0.0..=1.0).contains(&e) {
+        return Err(Error::shape(
+            "cross_entropy",
+            format!("a label smoothing of {e}; it is from 0 to 1, 0.1 is usual"),
+        ));
     }
     if let Some(gamma) = options.focal_gamma.filter(|g| !(g.is_finite() && *g >= 0.0)) {
         return Err(Error::shape("cross_entropy", format!("a focal exponent of {gamma}; 2 is usual")));
