@@ -83,6 +83,16 @@ impl Error {
         self
     }
 
+    /// Names the file that the item is a part of. The part's name stays, before the message.
+    pub(crate) fn within(mut self, file: impl fmt::Display) -> Error {
+        let file = file.to_string();
+        match self.item.replace(file.clone()) {
+            Some(part) if part != file => self.message = format!("{part}: {}", self.message),
+            _ => {}
+        }
+        self
+    }
+
     /// Adds a report of the steps before the failure, below the message.
     pub(crate) fn after_text(mut self, text: &str) -> Error {
         self.message = format!("{}\nUp to there:\n{text}", self.message);

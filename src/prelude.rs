@@ -8,9 +8,9 @@ pub use crate::data::{
 #[cfg(feature = "download")]
 pub use crate::data::{URLs, untar_data};
 pub use crate::learner::{
-    BnFreeze, CSVLogger, Callback, CutMix, EarlyStopping, GradientAccumulation, GradientClip, Interpretation, Learner,
-    Level, MixUp, Predictor, ReduceLROnPlateau, SaveModel, Signal, Stop, accuracy, error_rate, load_learner,
-    vision_learner,
+    BnFreeze, CSVLogger, Callback, CutMix, EarlyStopping, GetPreds, GradientAccumulation, GradientClip, Interpretation,
+    Learner, Level, LoadOptions, MixUp, Predictor, ReduceLROnPlateau, SaveModel, Signal, Stop, Tta, accuracy,
+    error_rate, load_learner, vision_learner,
 };
 pub use crate::nn::{Weights, resnet18, resnet34, resnet50, resnet101, resnet152};
 pub use crate::ops::augment::IMAGENET_STATS;

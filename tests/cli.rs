@@ -3,77 +3,10 @@
 
 mod common;
 
-use onecycle::vision::{QUICKSTART_CLASSES, quickstart_picture};
+use common::program::{Place, onecycle, pictures, program, text, train};
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onecycle"));
-    command.env_remove("ONECYCLE_THREADS").stdin(Stdio::null());
-    command
-}
-
-fn onecycle(args: &[&str]) -> Output {
-    program().args(args).output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// `dir/CLASS/CLASS_N.png` for the first `classes` of the quickstart's.
-fn pictures(dir: &Path, classes: usize, per_class: usize) {
-    for (class, name) in QUICKSTART_CLASSES.iter().enumerate().take(classes) {
-        std::fs::create_dir_all(dir.join(name)).unwrap();
-        for n in 0..per_class {
-            let p = quickstart_picture(class, n, 7);
-            let image = image::RgbImage::from_raw(p.width as u32, p.height as u32, p.rgb).unwrap();
-            image::imageops::thumbnail(&image, 40, 36).save(dir.join(name).join(format!("{name}_{n}.png"))).unwrap();
-        }
-    }
-}
-
-/// `onecycle train` with a network of a few thousand parameters.
-fn train<'a>(dir: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let fixed = ["train", dir, "--out", out, "--arch", "resnet18-w4", "--item-size", "36", "--size", "32", "--bs", "8"];
-    [&fixed[..], more].concat()
-}
-
-struct Place {
-    _dir: tempfile::TempDir,
-    data: PathBuf,
-    out: PathBuf,
-}
-
-impl Place {
-    fn new(classes: usize, per_class: usize) -> Place {
-        let dir = tempfile::tempdir().unwrap();
-        let (data, out) = (dir.path().join("pic tures ä"), dir.path().join("runs/a"));
-        pictures(&data, classes, per_class);
-        Place { data, out, _dir: dir }
-    }
-
-    fn data(&self) -> &str {
-        self.data.to_str().unwrap()
-    }
-
-    fn out(&self) -> &str {
-        self.out.to_str().unwrap()
-    }
-
-    fn train(&self, more: &[&str]) -> Output {
-        onecycle(&train(self.data(), self.out(), more))
-    }
-
-    /// The sentence with which a run failed; it must have status 1.
-    fn fails(&self, more: &[&str]) -> String {
-        let output = self.train(more);
-        let err = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{err}");
-        err
-    }
-}
 
 #[test]
 fn train_predict_evaluate_show() {
@@ -488,7 +421,8 @@ fn a_full_disk_loses_nothing() {
     let place = Place::new(2, 10);
     assert!(place.train(&["--epochs", "1"]).status.success());
     let before = std::fs::read(place.out.join("model.safetensors")).unwrap();
-    let args = train(place.data(), place.out(), &["--epochs", "1", "--overwrite", "--seed", "9"]);
+    let more = ["--epochs", "1", "--overwrite", "--seed", "9", "--checkpoint-every", "0"];
+    let args = train(place.data(), place.out(), &more);
     let limited = Command::new("bash")
         .args(["-c", "ulimit -f 100; trap '' XFSZ; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_onecycle")])
         .args(args)

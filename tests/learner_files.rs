@@ -235,3 +235,130 @@ fn whole_learners_of_fastai_arrive_to_the_bit() {
         assert!(moved == learn.model().named_parameters().len() && off < 1e-4);
     }
 }
+
+/// A file of safetensors with another header.
+fn with_header(from: &Path, to: &Path, change: impl Fn(String) -> String) {
+    let all = std::fs::read(from).unwrap();
+    let length = u64::from_le_bytes(all[..8].try_into().unwrap()) as usize;
+    let header = change(String::from_utf8(all[8..8 + length].to_vec()).unwrap());
+    std::fs::write(to, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &all[8 + length..]].concat()).unwrap();
+}
+
+/// The other process has the file alone: no data, no settings, and another number of threads.
+#[test]
+fn an_exported_model_predicts_the_same_bits_in_another_process() {
+    let answers = |files: Vec<std::path::PathBuf>, model: &Path| -> Vec<u64> {
+        let predictor = load_learner(model).unwrap();
+        let all = predictor.predict_files(files, 4).unwrap();
+        all.iter().flat_map(|p| &p.probabilities).map(|p| p.to_bits()).collect()
+    };
+    let sorted = |dir: &Path| {
+        let mut files = get_image_files(dir).unwrap();
+        files.sort();
+        files
+    };
+    if let Some(dir) = std::env::var_os("ONECYCLE_TEST_MODEL").map(std::path::PathBuf::from) {
+        let bits = answers(sorted(&dir.join("pictures")), &dir.join("model.safetensors"));
+        std::fs::write(dir.join("bits"), serde_json::to_vec(&bits).unwrap()).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pictures = dir.path().join("pictures");
+    std::fs::create_dir(&pictures).unwrap();
+    let mut learn = reader(&pictures, thin, &[]);
+    learn.fit_one_cycle(2, 1e-2).unwrap();
+    let model = dir.path().join("model.safetensors");
+    learn.export(&model).unwrap();
+    let files = sorted(&pictures);
+    let here = answers(files.clone(), &model);
+    // What the learner itself says.
+    let loader = learn.dls().test_dl(files.iter().take(4)).unwrap();
+    let own: Vec<u64> = learn.preds_of(&loader).unwrap().probabilities.concat().iter().map(|p| p.to_bits()).collect();
+    assert_eq!(own, here[..own.len()]);
+    for threads in ["1", "3"] {
+        let run = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "an_exported_model_predicts_the_same_bits_in_another_process"])
+            .env("ONECYCLE_TEST_MODEL", dir.path())
+            .env("ONECYCLE_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        let there: Vec<u64> = serde_json::from_slice(&std::fs::read(dir.path().join("bits")).unwrap()).unwrap();
+        assert_eq!(there, here);
+        std::fs::remove_file(dir.path().join("bits")).unwrap();
+    }
+}
+
+#[test]
+fn a_model_that_is_not_whole_is_refused_with_its_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let learn = reader(dir.path(), thin, &[]);
+    let (good, bad) = (dir.path().join("good.safetensors"), dir.path().join("bad.safetensors"));
+    learn.export(&good).unwrap();
+    assert_eq!(load_learner(&good).unwrap().vocab(), ["blue", "green", "red"]);
+    let header = |from: &'static str, to: &'static str| {
+        move |header: String| {
+            assert!(header.contains(from), "{from}: {header}");
+            header.replacen(from, to, 1)
+        }
+    };
+    let vocab = r#"\"vocab\":[\"blue\",\"green\",\"red\"]"#;
+    type Change = Box<dyn Fn(String) -> String>;
+    let cases: Vec<(Change, &str)> = vec![
+        // Two tensors of one name, and one that no network of this description has.
+        (Box::new(header("\"0.1.weight\":", "\"0.1.bias\":")), "\"0.1.bias\" stands twice"),
+        (Box::new(header("\"1.8.weight\":", "\"1.9.weight\":")), "1.8.weight: is missing from the file"),
+        (Box::new(header("\"0.4.0.bn1.num_batches_tracked\":", "\"stranger\":")), "not in the model"),
+        (Box::new(header(vocab, r#"\"words\":[\"blue\",\"green\",\"red\"]"#)), "missing field `vocab`"),
+        (Box::new(header(vocab, r#"\"vocab\":[]"#)), "sizes out of range"),
+        (Box::new(header(vocab, r#"\"vocab\":[\"blue\",\"green\"]"#)), "sizes out of range"),
+        (Box::new(header(vocab, r#"\"vocab\":[\"blue\",\"red\",\"red\"]"#)), "has \"red\" twice"),
+        (Box::new(header(vocab, r#"\"vocab\":[\"a\"],\"vocab\":[\"b\"]"#)), "duplicate field `vocab`"),
+        (Box::new(header(r#"\"format\":1"#, r#"\"format\":2"#)), "is a model of format 2, written by version"),
+        // A later version may describe a model in other words.
+        (Box::new(header(r#"\"format\":1"#, r#"\"format\":2,\"library\":\"9.0\""#)), "duplicate field"),
+        (
+            Box::new(|h| h.replacen("\"__metadata__\":{", "\"__metadata__\":{\"onecycle\":\"{}\",", 1)),
+            "\"onecycle\" twice",
+        ),
+        (Box::new(|h| h.replacen("\"onecycle\":", "\"another\":", 1)), "is no exported model"),
+    ];
+    for (change, fault) in cases {
+        with_header(&good, &bad, change);
+        let e = load_learner(&bad).err().unwrap_or_else(|| panic!("{fault}"));
+        let text = e.to_string();
+        assert!(
+            e.kind() == ErrorKind::Format && text.contains("bad.safetensors") && text.contains(fault),
+            "{fault}: {text}"
+        );
+    }
+    // Other words altogether: still it says which version is needed.
+    with_header(&good, &bad, |h| {
+        let at = h.find("\"onecycle\":\"").unwrap() + "\"onecycle\":\"".len();
+        let end = at + h[at..].find("}\"").unwrap();
+        format!("{}{}{}", &h[..at], r#"{\"format\":7,\"library\":\"9.0\",\"network\":{}"#, &h[end..])
+    });
+    let text = load_learner(&bad).err().unwrap().to_string();
+    assert!(text.contains("format 7, written by version 9.0"), "{text}");
+    // A tensor of a type that no tensor has: the file and the tensor.
+    with_header(&good, &bad, |h| h.replacen("\"F32\"", "\"F4\"", 1));
+    let text = load_learner(&bad).err().unwrap().to_string();
+    assert!(text.contains("bad.safetensors: tensor \"") && text.contains("F4"), "{text}");
+    let learner_file = learn.save("saved").unwrap();
+    let e = load_learner(learner_file).err().unwrap();
+    assert!(e.to_string().contains("is no exported model"), "{e}");
+}
+
+#[test]
+fn what_loading_costs() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.safetensors");
+    let learn = reader(dir.path(), resnet34, &[]);
+    let began = std::time::Instant::now();
+    learn.export(&model).unwrap();
+    let (written, began) = (began.elapsed(), std::time::Instant::now());
+    let predictor = load_learner(&model).unwrap();
+    let (read, size) = (began.elapsed(), std::fs::metadata(&model).unwrap().len());
+    println!("resnet34, {:.1} MB: exported in {written:.0?}, loaded in {read:.0?}", size as f64 / 1e6);
+    assert_eq!(predictor.parameters(), learn.model().named_parameters().iter().map(|(_, p)| p.numel()).sum::<usize>());
+}

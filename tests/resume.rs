@@ -6,6 +6,7 @@
 mod common;
 
 use common::drawn::{self, light_and_dark};
+use common::promise;
 use onecycle::fs::faults::{self, Step};
 use onecycle::learner::checkpoint::Place;
 use onecycle::learner::{
@@ -123,6 +124,7 @@ fn with_only(checkpoint: &Path) -> tempfile::TempDir {
 
 #[test]
 fn a_fit_goes_on_from_every_batch_with_the_same_bits() {
+    let mut places = 0;
     for device in [Device::Cpu].into_iter().chain(common::gpus()) {
         for Way { name, make, fit } in WAYS {
             let mut whole = make(learner(device));
@@ -144,9 +146,11 @@ fn a_fit_goes_on_from_every_batch_with_the_same_bits() {
                 assert!(resumed.warnings.is_empty() && file.ends_with(resumed.path.file_name().unwrap()));
                 fit(&mut learn).unwrap();
                 assert!(want == traces(&learn), "{name} on {device}, {resumed}: other bits");
+                places += 1;
             }
         }
     }
+    promise("resumed at every batch of five ways to train", format_args!("{places}/{places} went on to the same bits"));
 }
 
 /// The emulator is slow: one place in mid-epoch.
@@ -376,7 +380,10 @@ fn whatever_write_fails_the_next_run_goes_on() {
         assert!(!names.iter().any(|name| name.contains(".tmp.") || name.contains(".damaged")), "{names:?}");
     }
     assert!(failures > 20, "{failures} failures");
-    println!("failing I/O: each of {failures} steps failed once, each run went on, 0 damaged files");
+    promise(
+        "every step of every write fails once",
+        format_args!("{failures}/{failures} went on to the same bits, 0 damaged files"),
+    );
 }
 
 /// The child of [`kills_at_eight_points`]: trains, and ends itself at the step of `ONECYCLE_KILL_AT`.
@@ -437,7 +444,7 @@ fn kills_at_eight_points() {
         assert!(child("").success(), "{point}: it doesn't go on");
         assert!(std::fs::read(dir.path().join("traces")).unwrap() == want, "{point}: other bits");
     }
-    println!("kills at named points: {0}/{0} went on with the same bits", POINTS.len());
+    promise("killed at 8 named points of a write", format_args!("{0}/{0} went on to the same bits", POINTS.len()));
 }
 
 /// Bytes that flip and files that end early: the digest tells, and the checkpoint before is used.
@@ -481,7 +488,10 @@ fn a_damaged_checkpoint_is_never_used() {
         std::fs::write(alone.path().join(name), &bytes).unwrap();
         assert_eq!(learn.resume(alone.path()).unwrap_err().kind(), ErrorKind::Format);
     }
-    println!("damaged checkpoints: {tries}/{tries} noticed, the one before used, 0 panics");
+    promise(
+        "damaged checkpoints (flipped bits, cut files)",
+        format_args!("{tries}/{tries} noticed and the one before used, 0 panics"),
+    );
 }
 
 fn count(name: &str, usual: usize) -> usize {

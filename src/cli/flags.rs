@@ -51,7 +51,8 @@ pub enum Command {
   onecycle train flowers/                          one folder per class, a fifth held back for validation
   onecycle train imagenette/ --train train --valid val --epochs 5
   onecycle train pets/ --label-re '(.+)_\\d+.jpg$'  the class is in the file name
-  onecycle train --config runs/pets/settings.toml --out runs/again")]
+  onecycle train --config runs/pets/settings.toml --out runs/again
+  onecycle train --resume --out runs/pets          go on with what was interrupted")]
     Train(TrainFlags),
     /// Find a learning rate: train a little with rates from tiny to huge, plot the loss, suggest
     #[command(after_help = "Examples:
@@ -336,6 +337,13 @@ pub struct TrainFlags {
     #[arg(long)]
     #[serde(skip)]
     pub overwrite: bool,
+    /// Go on with the run in the run directory where it was interrupted, with its settings; begin where there is none
+    #[arg(long, conflicts_with = "overwrite")]
+    #[serde(skip)]
+    pub resume: bool,
+    /// Write a checkpoint after so many batches, and not only after every epoch; 0 for none at all
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<usize>,
     /// Pictures and labels.
     #[command(flatten)]
     #[serde(flatten)]

@@ -8,9 +8,10 @@ use crate::data::{
     get_image_files, parent_label, using_attr,
 };
 use crate::fs::{create_dir, size, write_atomic};
+use crate::learner::checkpoint::clear_checkpoints;
 use crate::learner::{
-    FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss, Verbosity,
-    error_rate, vision_learner_on,
+    Checkpoint, FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss,
+    Verbosity, error_rate, vision_learner_on,
 };
 use crate::nn::{Arch, Pretrained};
 use crate::ops::augment::IMAGENET_STATS;
@@ -163,7 +164,6 @@ pub fn train_once(
     let block = data_block(&settings.data, &settings.dir, seed)?;
     let dls = load(&block, &settings.dir, context)?;
     create_dir(out)?;
-    write_text(&out.join("settings.toml"), &settings.to_toml()?)?;
     let batch = dls.batch_cells(&ShowBatch::default())?;
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
@@ -173,6 +173,9 @@ pub fn train_once(
         context.console.note("--cache gpu: there is no GPU here, so decoded pictures are kept in memory");
     }
     learn = learn.cache_on_gpu(on_gpu);
+    let learn = &mut resumable(learn, settings, out, context)?;
+    // Not before it is known that they are those of the run that goes on.
+    write_text(&out.join(TrainSettings::FILE), &settings.to_toml()?)?;
     context.console.detail(&format!("training on {}", device_name(device)));
     let lr_max: LrMax = match &settings.lr_slice {
         Some(slice) => LrMax::Between(slice.low, slice.high),
@@ -191,13 +194,41 @@ pub fn train_once(
     if let Err(e) = &trained {
         // A loss that is no number says that the weights are worth nothing, but the curve shows where it went wrong.
         context.console.note(&format!("training stopped; saving what there is in {}", out.display()));
+        if settings.checkpoint_every != Some(0) {
+            context.console.note(&format!("to go on: onecycle train --resume --out {}", out.display()));
+        }
         context.console.detail(&format!("because: {e}"));
     }
-    let saved = save(&learn, settings, seed, out, batch, trained.is_ok(), context);
+    let saved = save(learn, settings, seed, out, batch, trained.is_ok(), context);
     trained?;
     saved?;
     let last = |name: &str| learn.recorder().last(name);
     Ok([last("train_loss"), last("valid_loss"), last("error_rate")])
+}
+
+/// With checkpoints in the run directory, and where the run was when it was interrupted, if it is to go on.
+fn resumable(mut learn: Learner, settings: &TrainSettings, out: &Path, context: &Context) -> Result<Learner> {
+    let (dir, binding) = (out.join("checkpoints"), settings.binding()?);
+    if settings.checkpoint_every != Some(0) {
+        let checkpoint = Checkpoint::new(&dir).config(&binding).on_flag(context.interrupt.flag());
+        learn.add_cb(match settings.checkpoint_every {
+            Some(n) => checkpoint.every(n),
+            None => checkpoint,
+        });
+    }
+    if !settings.resume {
+        // Of the run that is written over.
+        clear_checkpoints(&dir)?;
+        return Ok(learn);
+    }
+    match learn.resume_with(&dir, Some(&binding))? {
+        Some(resumed) => {
+            resumed.warnings.iter().for_each(|warning| context.console.note(&format!("note: {warning}")));
+            context.console.note(&resumed.to_string());
+        }
+        None => context.console.note(&format!("there is no checkpoint in {}: beginning", dir.display())),
+    }
+    Ok(learn)
 }
 
 /// A learner as the settings describe it, which shows its progress and stops when it is told to.

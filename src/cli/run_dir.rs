@@ -21,7 +21,9 @@ pub fn prepare(out: &Path, overwrite: bool) -> Result<()> {
     };
     if filled && !overwrite {
         let error = Error::new(ErrorKind::Argument, "the run directory exists already").on(out.display());
-        return Err(error.remedy("choose another with --out, or write into it with --overwrite"));
+        return Err(
+            error.remedy("choose another with --out, go on with it by --resume, or write over it with --overwrite")
+        );
     }
     crate::fs::create_dir(out)
 }

@@ -231,6 +231,12 @@ pub struct TrainSettings {
     /// Whether it may exist already; a decision of the moment, so not in the file.
     #[serde(skip)]
     pub overwrite: bool,
+    /// Whether it goes on with an interrupted run; also of the moment.
+    #[serde(skip)]
+    pub resume: bool,
+    /// Batches between two checkpoints; none: epochs only; 0: there are no checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<usize>,
     /// Pictures and labels.
     #[serde(flatten)]
     pub data: DataSettings,
@@ -262,6 +268,10 @@ impl TrainSettings {
             Some(path) => file::merge(flags, common, &path)?,
             None => (flags, common),
         };
+        let (flags, common) = match run_to_resume(&flags) {
+            Some(path) => file::merge(flags, common, &path)?,
+            None => (flags, common),
+        };
         let Some(dir) = flags.dir else {
             let error = Error::new(ErrorKind::Argument, "the folder with the pictures is missing");
             return Err(error.remedy("onecycle train DIR, or `dir = \"..\"` in the file of --config"));
@@ -274,6 +284,8 @@ impl TrainSettings {
             out: flags.out.unwrap_or_else(|| default_out(&dir)),
             dir,
             overwrite: flags.overwrite,
+            resume: flags.resume,
+            checkpoint_every: flags.checkpoint_every,
             data: DataSettings::resolve(flags.data)?,
             epochs: flags.epochs.unwrap_or(5),
             lr: flags.lr.unwrap_or(1e-2),
@@ -281,9 +293,26 @@ impl TrainSettings {
             common: Common::resolve(common)?,
         };
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
+        settings.checkpoint_every.map_or(Ok(()), |n| Check("--checkpoint-every").within(n, 0, 1_000_000_000))?;
         settings.freeze_epochs.map_or(Ok(()), |n| Check("--freeze-epochs").within(n, 0, 100_000))?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;
         Ok(settings)
+    }
+
+    /// The file with the settings in a run directory.
+    pub const FILE: &str = "settings.toml";
+
+    /// What a run that goes on must have in common with the one that was interrupted: all settings but where things are and how fast they
+    /// come. The seed and the number of epochs have a place of their own in a checkpoint.
+    ///
+    /// # Errors
+    /// As [`TrainSettings::to_toml`].
+    pub fn binding(&self) -> Result<String> {
+        let free =
+            ["dir", "out", "device", "threads", "workers", "cache", "cache-gb", "checkpoint-every", "seed", "epochs"];
+        let text = self.to_toml()?;
+        let binds = |line: &&str| line.split_once(" =").is_none_or(|(key, _)| !free.contains(&key));
+        Ok(text.lines().filter(binds).collect::<Vec<_>>().join("\n"))
     }
 
     /// The settings as the file that `--config` reads.
@@ -296,6 +325,12 @@ impl TrainSettings {
             error.remedy("use paths without bytes that are not Unicode").caused_by(e)
         })
     }
+}
+
+/// The settings of the run that is to go on, where it has left some.
+fn run_to_resume(flags: &TrainFlags) -> Option<PathBuf> {
+    let out = flags.out.clone().or_else(|| flags.dir.as_deref().map(default_out)).filter(|_| flags.resume)?;
+    Some(out.join(TrainSettings::FILE)).filter(|path| path.exists())
 }
 
 /// `runs/pets` for `/data/pets/`.

@@ -50,6 +50,13 @@ struct Description {
     threshold: f64,
 }
 
+/// Of a [`Description`] what every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+    library: String,
+}
+
 fn half() -> f64 {
     0.5
 }
@@ -130,9 +137,7 @@ impl Predictor {
     /// As [`Predictor::load`]; or the device has too little memory.
     pub fn load_on(path: impl AsRef<Path>, device: Device) -> Result<Predictor> {
         let path = path.as_ref();
-        let named = Predictor::read(path)
-            .map_err(|e| if e.item().is_none() { e.on(path.display()) } else { e.rather_on(path.display()) });
-        named?.to_device(device)
+        Predictor::read(path).map_err(|e| e.within(path.display()))?.to_device(device)
     }
 
     fn read(path: &Path) -> Result<Predictor> {
@@ -145,12 +150,15 @@ impl Predictor {
         };
         let text =
             contents.metadata.get(KEY).ok_or_else(|| foreign("is no exported model: it has weights only".into()))?;
-        let d: Description =
-            serde_json::from_str(text).map_err(|e| foreign(format!("the model's description is not valid: {e}")))?;
-        if d.format != FORMAT {
-            let message = format!("is a model of format {}, this version reads {FORMAT}", d.format);
+        let invalid = |e: serde_json::Error| foreign(format!("the model's description is not valid: {e}"));
+        // First, because another format may have other fields.
+        let Format { format, library } = serde_json::from_str(text).map_err(invalid)?;
+        if format != FORMAT {
+            let message =
+                format!("is a model of format {format}, written by version {library}; this one reads {FORMAT}");
             return Err(Error::new(ErrorKind::Format, message).remedy("use the version that wrote it, or export again"));
         }
+        let d: Description = serde_json::from_str(text).map_err(invalid)?;
         let (n_out, least) = (d.n_out.unwrap_or(d.vocab.len()), if d.targets == TargetKind::Classes { 2 } else { 1 });
         let limit = |n: &[usize], max: usize| n.iter().all(|n| (1..=max).contains(n));
         if !limit(&d.blocks, 1000)
@@ -161,6 +169,10 @@ impl Predictor {
             || d.targets != TargetKind::Numbers && n_out != d.vocab.len()
         {
             return Err(foreign("the model's description has sizes out of range".into()));
+        }
+        if let Some(name) = d.vocab.iter().enumerate().find_map(|(i, name)| d.vocab[..i].contains(name).then_some(name))
+        {
+            return Err(foreign(format!("the model's vocabulary has {name:?} twice")));
         }
         let arch = Arch { name: d.arch, bottleneck: d.bottleneck, blocks: d.blocks, widths: d.widths };
         let model = build(&arch, &HeadOptions { lin_ftrs: d.lin_ftrs, ps: d.ps }, n_out);

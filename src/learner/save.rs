@@ -40,6 +40,12 @@ struct Description {
     optimizer: Option<SavedOptimizer>,
 }
 
+/// Of a [`Description`] what every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// An optimizer but for its averages, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedOptimizer {
@@ -149,11 +155,13 @@ impl Learner {
         let contents = safetensors::read(&path)?;
         let foreign = |why: String| misfit(&path, why);
         let text = contents.metadata.get(KEY).ok_or_else(|| foreign("is not a saved learner".into()))?;
-        let d: Description =
-            serde_json::from_str(text).map_err(|e| foreign(format!("the description is not valid: {e}")))?;
-        if d.format != FORMAT {
-            return Err(foreign(format!("is a learner of format {}, this version reads {FORMAT}", d.format)));
+        let invalid = |e: serde_json::Error| foreign(format!("the description is not valid: {e}"));
+        // First, because another format may have other fields.
+        let Format { format } = serde_json::from_str(text).map_err(invalid)?;
+        if format != FORMAT {
+            return Err(foreign(format!("is a learner of format {format}, this version reads {FORMAT}")));
         }
+        let d: Description = serde_json::from_str(text).map_err(invalid)?;
         if d.arch != self.arch.name {
             return Err(foreign(format!("is of a {}, this learner has a {}", d.arch, self.arch.name)));
         }

@@ -60,12 +60,40 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header { entries: BTreeMap::new(), metadata: BTreeMap::new() };
                 while let Some(key) = map.next_key::<String>()? {
                     if key == "__metadata__" {
-                        header.metadata = map.next_value()?;
+                        if !header.metadata.is_empty() {
+                            return Err(serde::de::Error::custom("there are two __metadata__"));
+                        }
+                        header.metadata = map.next_value::<Metadata>()?.0;
                     } else if header.entries.insert(key.clone(), map.next_value()?).is_some() {
                         return Err(serde::de::Error::custom(format!("the name {key:?} stands twice")));
                     }
                 }
                 Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// Texts by key, none of which stands twice: two descriptions would be one for each reader.
+struct Metadata(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Metadata, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Metadata;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by key")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Metadata, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some((key, text)) = map.next_entry::<String, String>()? {
+                    if all.insert(key.clone(), text).is_some() {
+                        return Err(serde::de::Error::custom(format!("the metadata has {key:?} twice")));
+                    }
+                }
+                Ok(Metadata(all))
             }
         }
         deserializer.deserialize_map(Visitor)
@@ -79,10 +107,7 @@ impl<'de> Deserialize<'de> for Header {
 /// has, both naming `path`.
 pub fn read(path: &Path) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read the model", path, e))?;
-    parse(&bytes).map_err(|e| match e.item().map(|item| format!("{item} {}", e.message())) {
-        None => e.on(path.display()),
-        Some(message) => Error::new(e.kind(), message).on(path.display()).remedy(e.advice()).caused_by(e),
-    })
+    parse(&bytes).map_err(|e| e.within(path.display()))
 }
 
 /// As [`read`], from memory.
@@ -266,6 +291,8 @@ mod tests {
                     &[0],
                 ),
             ),
+            ("metadata twice", file(r#"{"__metadata__":{"k":"1"},"__metadata__":{"k":"2"}}"#, &[])),
+            ("a key of the metadata twice", file(r#"{"__metadata__":{"k":"1","k":"2"}}"#, &[])),
             ("deep", file(&("[".repeat(100_000)), &[])),
         ];
         for (what, bytes) in cases {

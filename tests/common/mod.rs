@@ -6,6 +6,8 @@ pub mod drawn;
 pub mod emulated;
 pub mod http;
 pub mod pictures;
+#[cfg(feature = "cli")]
+pub mod program;
 pub mod tape;
 
 use std::collections::HashMap;
@@ -53,6 +55,11 @@ pub fn ignored(name: &str, number: u32) -> bool {
 pub fn skip(why: std::fmt::Arguments<'_>) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// Says how a promise was kept, for `scripts/reliability.sh`.
+pub fn promise(what: &str, how: std::fmt::Arguments<'_>) {
+    println!("promise: {what}: {how}");
 }
 
 /// The recorded file of this name, where it is: in `ONECYCLE_FIXTURES`, else `../shared/fixtures`, else `tests/fixtures`.

@@ -62,6 +62,8 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         dir,
         out,
         overwrite: settings.overwrite,
+        resume: false,
+        checkpoint_every: Some(0), // it is over before it is worth going on with
         data: DataSettings {
             label: LabelRule::Re,
             label_re: Some(LABEL_RE.into()),

@@ -12,7 +12,7 @@ pub fn run(settings: &TrainSettings, context: &Context) -> Result<()> {
     run::use_threads(settings.common.threads);
     // Before anything is written: a device that isn't there leaves no folder behind.
     let device = run::training_device(settings.common.device, settings.model.is_half(), context)?;
-    run_dir::prepare(&settings.out, settings.overwrite)?;
+    run_dir::prepare(&settings.out, settings.overwrite || settings.resume)?;
     let mut results = Vec::new();
     for (seed, out) in run_dir::per_seed(&settings.out, &settings.common) {
         if settings.common.seeds.len() > 1 {

@@ -45,7 +45,7 @@ pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path)
     macro_rules! fill {
         ($into:expr, $from:expr; $($field:ident)*) => { $($into.$field = $into.$field.take().or($from.$field);)* };
     }
-    fill!(flags, file.train; dir out freeze_epochs epochs);
+    fill!(flags, file.train; dir out checkpoint_every freeze_epochs epochs);
     fill!(flags.model, model; arch pretrained weights wd bf16 fp16);
     if flags.data.label_re.is_some() {
         data.label = None;
@@ -80,7 +80,7 @@ fn parse(text: &str) -> Result<File> {
 fn keys() -> Vec<String> {
     let command = CommonFlags::augment_args(TrainFlags::augment_args(clap::Command::new("train")));
     let names = command.get_arguments().map(|a| a.get_long().map_or_else(|| a.get_id().to_string(), String::from));
-    names.filter(|name| !["config", "overwrite", "no-pretrained"].contains(&name.as_str())).collect()
+    names.filter(|name| !["config", "overwrite", "resume", "no-pretrained"].contains(&name.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         // A key of `keys` that `File` does not know would be accepted and ignored.
-        let text = "dir='d'\nout='o'\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
+        let text = "dir='d'\nout='o'\ncheckpoint-every=50\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
                     min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\ncache='ram'\ncache-gb=1.5\nskip-bad=true\nexif='apply'\ntruncated='warn'\narch='a'\npretrained='auto'\nweights='v2'\nfreeze-epochs=1\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
                     bf16=true\nfp16=false\nseed=[7]\ndevice='cuda:1'\nthreads=8\n";
         let table: toml::Table = toml::from_str(text).unwrap();
