@@ -11,7 +11,7 @@ export ONECYCLE_KILLS=${ONECYCLE_KILLS:-200} ONECYCLE_DAMAGES=${ONECYCLE_DAMAGES
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # One thread: the children are to be killed by us, not starved by each other.
-cargo test --test resume --test cli_resume -- --nocapture --test-threads=1 2>&1 | tee "$log" | grep -E '^(promise: |skipped: |test result: )|panicked' || true
+cargo test --test resume --test cli_resume -- --nocapture --test-threads=1 2>&1 | tee "$log" | grep -oE 'promise: .*|^skipped: .*|^test result: .*|.*panicked.*' || true
 grep -q 'test result: FAILED\|error: ' "$log" && { tail -40 "$log"; exit 1; }
 
 [ "${1:-}" = --record ] || exit 0
@@ -25,7 +25,7 @@ averages, losses, the table.
 TEXT
     echo "| promise | result |"
     echo "|---|---|"
-    sed -n 's/^promise: \(.*\): \([^:]*\)$/| \1 | \2 |/p' "$log"
+    sed -n 's/.*promise: \(.*\): \([^:]*\)$/| \1 | \2 |/p' "$log"
     echo
     echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, $(uname -sr), $(date -u +%F), commit $(git rev-parse --short HEAD)."
 } >benches/results/reliability.md

@@ -11,13 +11,15 @@ use onecycle::prelude::*;
 use std::collections::HashMap;
 use std::path::Path;
 
+type Make = fn() -> Arch;
+
 /// The network of `record_learner.py`.
 fn thin() -> Arch {
     Arch { name: "thin".into(), bottleneck: false, blocks: [1; 4], widths: [4; 4] }
 }
 
 /// A learner of three classes whose `models` are these recordings, each under its own name.
-fn reader(dir: &Path, arch: fn() -> Arch, files: &[&Path]) -> Learner {
+fn reader(dir: &Path, arch: Make, files: &[&Path]) -> Learner {
     if !dir.join("red_0.png").exists() {
         colours(dir, 4);
     }
@@ -168,7 +170,7 @@ fn what_does_not_fit_is_a_warning_or_an_error_with_the_key() {
     fn shallow() -> Arch {
         Arch { name: "shallow".into(), blocks: [1, 0, 1, 1], ..thin() }
     }
-    let cases: [(fn() -> Arch, &str); 3] = [
+    let cases: [(Make, &str); 3] = [
         (wide, "tensor \"0.7.0.conv1.weight\" has shape [4, 4, 3, 3], the model needs [8, 4, 3, 3]"),
         (deep, "tensor \"0.5.1.conv1.weight\" is missing from the file"),
         (shallow, "is in the file, but not in the model"),
@@ -220,7 +222,7 @@ fn whole_learners_of_fastai_arrive_to_the_bit() {
     let Some(folder) = std::env::var_os("ONECYCLE_LEARNERS").map(std::path::PathBuf::from) else {
         return common::skip(format_args!("ONECYCLE_LEARNERS names no folder with whole learners"));
     };
-    let nets: [(&str, fn() -> Arch); 3] = [("resnet18", resnet18), ("resnet34", resnet34), ("resnet50", resnet50)];
+    let nets: [(&str, Make); 3] = [("resnet18", resnet18), ("resnet34", resnet34), ("resnet50", resnet50)];
     for (net, arch) in nets {
         let (file, listed) = (folder.join(format!("{net}.pth")), folder.join(format!("{net}.safetensors")));
         let dir = tempfile::tempdir().unwrap();

@@ -245,6 +245,24 @@ pub struct DataFlags {
     /// Regular expression whose first group is the label; implies --label re
     #[arg(long, value_name = "RE")]
     pub label_re: Option<String>,
+    /// A table with a row for each picture, as CSV with a heading; its files are below the folder
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "label_re", "train", "valid", "classes"])]
+    pub csv: Option<PathBuf>,
+    /// The table's column of file names, by name or number [default: 0, the first]
+    #[arg(long, value_name = "COLUMN")]
+    pub x: Option<String>,
+    /// The table's column of labels [default: 1]
+    #[arg(long, value_name = "COLUMN")]
+    pub y: Option<String>,
+    /// What the table's file names lack at their end, such as .jpg
+    #[arg(long, value_name = "TEXT")]
+    pub suff: Option<String>,
+    /// The table's column that is True for rows that validate, instead of a random share
+    #[arg(long, value_name = "COLUMN", conflicts_with = "valid_pct")]
+    pub valid_col: Option<String>,
+    /// Use only the pictures of these classes
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub classes: Option<Vec<String>>,
     /// Name of the folder that holds the training pictures
     #[arg(long, value_name = "NAME")]
     pub train: Option<String>,

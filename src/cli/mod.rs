@@ -12,6 +12,7 @@
 //! does what it looks like. The exit status is 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
 
 pub mod commands;
+pub mod data;
 pub mod flags;
 pub mod output;
 pub mod run;

@@ -1,12 +1,9 @@
 //! A training run from settings to a filled run directory. `train` and `quickstart` both end here.
 
-use super::flags::{self, CacheRule, ExifRule, TruncatedRule};
-use super::settings::{DataSettings, ModelSettings, TrainSettings};
-use super::{Context, transfer::Transfer};
-use crate::data::{
-    Cache, DataBlock, DataLoaders, GrandparentSplitter, Kept, Labeller, RandomSplitter, RegexLabeller, Splitter,
-    get_image_files, parent_label, using_attr,
-};
+use super::flags::{self, CacheRule};
+use super::settings::{ModelSettings, TrainSettings};
+use super::{Context, data, transfer::Transfer};
+use crate::data::DataLoaders;
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::checkpoint::clear_checkpoints;
 use crate::learner::{
@@ -14,105 +11,13 @@ use crate::learner::{
     Verbosity, error_rate, vision_learner_on,
 };
 use crate::nn::{Arch, Pretrained};
-use crate::ops::augment::IMAGENET_STATS;
 use crate::optim::LrMax;
 use crate::plot::report::{ClassRow, Report};
 use crate::plot::{self, Captioned};
-use crate::vision::{DecodeOptions, ImageBlock, Resize, ShowBatch, aug_transforms};
-use crate::{Device, Error, ErrorKind, Result, device};
+use crate::vision::ShowBatch;
+use crate::{Device, Result, device};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-/// The same pictures validate whatever the seed, so that the runs of several seeds can be compared.
-const SPLIT_SEED: u64 = 42;
-
-/// The data set that the settings describe.
-///
-/// # Errors
-/// When the labels' expression is none.
-pub fn data_block(d: &DataSettings, dir: &Path, seed: u64) -> Result<DataBlock> {
-    let budget = d.cache_gb.map(|gb| gb * 1e9);
-    let cache = match d.cache {
-        // What the GPU can't take is at least decoded only once.
-        CacheRule::Auto | CacheRule::Gpu => budget.map_or(Cache::Auto, |bytes| Cache::Ram(bytes as usize)),
-        CacheRule::Ram => Cache::Ram(budget.map_or(usize::MAX, |bytes| bytes as usize)),
-        CacheRule::Disk => Cache::Disk { file: cache_file(dir)?, budget: budget.unwrap_or(50e9) as u64 },
-        CacheRule::Off => Cache::Off,
-    };
-    let block = DataBlock::new((ImageBlock::with(decode_options(d)), crate::data::CategoryBlock))
-        .get_items(get_image_files)
-        .item_tfms(Resize::new(d.item_size))
-        .batch_tfms(aug_transforms().size(d.size).min_scale(d.min_scale).normalize(IMAGENET_STATS))
-        .bs(d.bs)
-        .val_bs(d.val_bs)
-        .workers(d.workers.unwrap_or(0))
-        .cache(cache)
-        .skip_bad(d.skip_bad)
-        .seed(seed);
-    let block = match &d.label_re {
-        Some(pattern) => block.get_y(using_attr(RegexLabeller::new(pattern)?, "name")),
-        None => block.get_y(parent_label),
-    };
-    Ok(block.splitter(splitter(d)))
-}
-
-/// Where a folder's decoded pictures are kept: by its name, for people, and by a number of its whole path, for folders of one name.
-fn cache_file(dir: &Path) -> Result<PathBuf> {
-    let whole = std::path::absolute(dir).map_err(|e| Error::io("find the folder", dir, e))?;
-    // FNV-1a: a name, not a proof. What is in the file is looked up by path.
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let number = whole.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
-    let name = whole.file_name().unwrap_or_default().to_string_lossy();
-    Ok(cache_dir().join(format!("{name}-{number:016x}.pics")))
-}
-
-/// Where things are kept that can be made again: `ONECYCLE_CACHE`, else `cache` in `ONECYCLE_HOME`, else the user's cache directory, else
-/// the system's temporary one.
-pub fn cache_dir() -> PathBuf {
-    let dir = |name: &str| crate::fetch::variable(name).map(PathBuf::from);
-    dir("ONECYCLE_CACHE")
-        .or_else(|| dir(crate::fetch::HOME).map(|d| d.join("cache")))
-        .or_else(|| dir("XDG_CACHE_HOME").map(|d| d.join("onecycle")))
-        .or_else(|| dir("LOCALAPPDATA").map(|d| d.join("onecycle")))
-        .or_else(|| dir("HOME").map(|d| d.join(".cache/onecycle")))
-        .unwrap_or_else(|| std::env::temp_dir().join("onecycle"))
-}
-
-/// The split that the settings describe.
-pub fn splitter(d: &DataSettings) -> Box<dyn Splitter> {
-    match (&d.train, &d.valid) {
-        (Some(train), Some(valid)) => Box::new(GrandparentSplitter::new(train.as_str(), valid.as_str())),
-        _ => Box::new(RandomSplitter::new(d.valid_pct, SPLIT_SEED)),
-    }
-}
-
-/// How the settings open files.
-pub fn decode_options(d: &DataSettings) -> DecodeOptions {
-    DecodeOptions {
-        allow_truncated: d.truncated == TruncatedRule::Warn,
-        apply_orientation: d.exif == ExifRule::Apply,
-        ..DecodeOptions::default()
-    }
-}
-
-/// Loads the data and says what was left out.
-///
-/// # Errors
-/// When the data can't be trained on.
-pub fn load(block: &DataBlock, dir: &Path, context: &Context) -> Result<DataLoaders> {
-    let dls = block.dataloaders(dir)?;
-    match dls.kept() {
-        Kept::OnDisk { .. } => context.console.note(&dls.kept().to_string()),
-        kept => context.console.detail(&kept.to_string()),
-    }
-    for (path, reason) in dls.skipped() {
-        context.console.note(&format!("left out: {reason} [{}]", path.display()));
-    }
-    if !dls.skipped().is_empty() {
-        context.console.note(&format!("{} unreadable files were left out; none was changed", dls.skipped().len()));
-    }
-    Ok(dls)
-}
 
 /// Uses as many threads as the settings say.
 pub fn use_threads(threads: Option<usize>) {
@@ -161,8 +66,7 @@ pub fn train_once(
     device: Device,
     context: &Context,
 ) -> Result<[Option<f64>; 3]> {
-    let block = data_block(&settings.data, &settings.dir, seed)?;
-    let dls = load(&block, &settings.dir, context)?;
+    let dls = data::load(&settings.data, &settings.dir, seed, context)?;
     create_dir(out)?;
     let batch = dls.batch_cells(&ShowBatch::default())?;
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
@@ -457,27 +361,6 @@ fn tell_if_loader_bound(learn: &Learner, context: &Context) {
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |w| w.write_all(text.as_bytes()))
-}
-
-/// The classes of files, as places in a model's vocabulary: by their folders, or by an expression on their names.
-///
-/// # Errors
-/// [`ErrorKind::Label`] naming the first file whose label is no class of the model.
-pub fn targets(paths: &[PathBuf], label_re: Option<&str>, vocab: &[String]) -> Result<Vec<i64>> {
-    let labeller: Box<dyn Labeller> = match label_re {
-        Some(pattern) => Box::new(using_attr(RegexLabeller::new(pattern)?, "name")),
-        None => Box::new(parent_label),
-    };
-    let target = |path: &PathBuf| {
-        let label = labeller.label(path)?;
-        let place = vocab.iter().position(|v| *v == label);
-        place.map(|p| p as i64).ok_or_else(|| {
-            Error::new(ErrorKind::Label, format!("the model knows no class `{label}`"))
-                .on(path.display())
-                .remedy(format!("its classes are {}; --label-re takes labels from file names", vocab.join(", ")))
-        })
-    };
-    paths.iter().map(target).collect()
 }
 
 #[cfg(test)]

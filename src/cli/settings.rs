@@ -69,6 +69,24 @@ pub struct DataSettings {
     /// The expression for [`LabelRule::Re`]; it compiles and has a group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_re: Option<String>,
+    /// The table with a row for each picture, when there is one; files are below the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv: Option<PathBuf>,
+    /// The table's column of file names; none: the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x: Option<String>,
+    /// The table's column of labels; none: the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub y: Option<String>,
+    /// What the table's file names lack at their end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suff: Option<String>,
+    /// The table's column that says which rows validate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_col: Option<String>,
+    /// The classes to use; none: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
     /// Name of the training folder, when folders split the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<String>,
@@ -110,6 +128,12 @@ impl DataSettings {
         let settings = DataSettings {
             label: flags.label.unwrap_or(implied),
             label_re: flags.label_re,
+            csv: flags.csv,
+            x: flags.x,
+            y: flags.y,
+            suff: flags.suff,
+            valid_col: flags.valid_col,
+            classes: flags.classes,
             train: flags.train,
             valid: flags.valid,
             valid_pct: flags.valid_pct.unwrap_or(0.2),
@@ -132,6 +156,7 @@ impl DataSettings {
     fn check(&self) -> Result<()> {
         check::label(self.label, self.label_re.as_deref())?;
         check::folders(self.train.as_deref(), self.valid.as_deref())?;
+        check::table(self)?;
         self.cache_gb.map_or(Ok(()), |gb| Check("--cache-gb").above(gb, 0.0, 1e6))?;
         Check("--valid-pct").between(self.valid_pct, 0.0, 1.0)?;
         Check("--item-size").within(self.item_size, 1, 4096)?;

@@ -270,6 +270,12 @@ impl Predictor {
         predict::predictions(&self.model, &loader, |batch| self.inputs(batch), &*self.loss, &[])
     }
 
+    /// The network, and the normalisation of what it sees.
+    #[cfg(feature = "onnx")]
+    pub(super) fn network(&self) -> (&Sequential, Option<crate::ops::augment::Statistics>) {
+        (&self.model, self.batch_tfms.statistics())
+    }
+
     fn inputs(&self, batch: &Batch) -> Result<Tensor> {
         batch.inputs(self.batch_tfms.as_ref(), Subset::Valid, (0, 0), (self.device, DType::F32))
     }

@@ -25,7 +25,7 @@
 //! | what it makes small, and what people judge by | `loss.rs`, `metrics.rs` |
 //! | how well it did | `predict.rs`, `tta.rs` |
 //! | where it errs | `interpret.rs`, `classification_report.rs`, `show_results.rs` |
-//! | how a model leaves the program and comes back | `export.rs`, `save.rs`, `fastai.rs` |
+//! | how a model leaves the program and comes back | `export.rs`, `save.rs`, `fastai.rs`, `onnx/` |
 //! | how a fit survives its process | `checkpoint/` |
 //! | where the model comes from | `vision_learner.rs`, `pretrained.rs` |
 
@@ -44,6 +44,8 @@ pub mod loss;
 mod lr_find;
 pub mod metrics;
 mod mixed_precision;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod policies;
 mod predict;
 mod pretrained;

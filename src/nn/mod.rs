@@ -34,6 +34,8 @@ pub mod summary;
 pub use context::Context;
 pub(crate) use head::init_head;
 pub use head::{HeadOptions, create_head};
+#[cfg(feature = "onnx")]
+pub(crate) use layers::BATCH_NORM_EPS;
 pub use layers::{AdaptiveConcatPool2d, BatchNorm, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU};
 pub use module::{Leaf, Module, ModuleId, State, StateKind};
 pub use parameter::{Buffer, Param, Parameter, Role};

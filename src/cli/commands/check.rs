@@ -2,8 +2,7 @@
 
 use crate::cli::output::Verbosity;
 use crate::cli::settings::CheckSettings;
-use crate::cli::{Context, run};
-use crate::data::{RegexLabeller, parent_label, using_attr};
+use crate::cli::{Context, data};
 use crate::fs::{size, write_atomic};
 use crate::learner::{Progress, colour};
 use crate::vision::Check;
@@ -26,12 +25,16 @@ const FEW_CLASSES: usize = 12;
 /// # Errors
 /// There are no pictures, or at least one file is bad; the report has been printed then. Or the list of bad files can't be written.
 pub fn run(settings: &CheckSettings, context: &Context) -> Result<()> {
-    let (data, quiet) = (&settings.data, context.console.verbosity() == Verbosity::Quiet);
+    let (wanted, quiet) = (&settings.data, context.console.verbosity() == Verbosity::Quiet);
     let (progress, interrupt) = (Mutex::new(Progress::new(quiet)), context.interrupt.clone());
-    let check = Check::folder(&settings.dir)
-        .options(run::decode_options(data))
-        .bs(data.bs)
-        .threads(settings.common.threads.or(data.workers).unwrap_or(0))
+    let check = match &wanted.csv {
+        Some(_) => Check::datasets(&data::datasets(wanted, &settings.dir, settings.common.seeds[0])?),
+        None => Check::folder(&settings.dir),
+    };
+    let check = check
+        .options(data::decode_options(wanted))
+        .bs(wanted.bs)
+        .threads(settings.common.threads.or(wanted.workers).unwrap_or(0))
         .progress(move |done, of| {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
             if done == 1 && of >= MANY {
@@ -45,11 +48,14 @@ pub fn run(settings: &CheckSettings, context: &Context) -> Result<()> {
             }
             !interrupt.is_set()
         });
-    let check = match &data.label_re {
-        Some(pattern) => check.label(using_attr(RegexLabeller::new(pattern)?, "name")),
-        None => check.label(parent_label),
+    let check = match &wanted.csv {
+        Some(_) => check, // the table has said it
+        None => {
+            let labeller = data::labeller(wanted.label_re.as_deref())?;
+            check.label(move |path: &Path| labeller.label(path)).splitter(data::splitter(wanted))
+        }
     };
-    let report = check.splitter(run::splitter(data)).run()?;
+    let report = check.run()?;
     match settings.json {
         true => context.console.result(&format!("{:#}", serde_json::json!(report)))?,
         false => context.console.result(text(&report, &settings.dir, context).trim_end())?,

@@ -1,7 +1,7 @@
 //! `onecycle evaluate`: loss and error rate of a model on a folder, with a table of its classes; `--json` for scripts.
 
 use crate::cli::settings::EvaluateSettings;
-use crate::cli::{Context, run};
+use crate::cli::{Context, data, run};
 use crate::data::{Targets, get_image_files};
 use crate::learner::{Interpretation, Predictor, TargetKind};
 use crate::{Error, ErrorKind, Result};
@@ -22,7 +22,7 @@ pub fn run(settings: &EvaluateSettings, context: &Context) -> Result<()> {
         .remedy("measure it in a program, with Learner::validate or Predictor::predictions"));
     }
     let paths = get_image_files(&settings.dir)?;
-    let targets = run::targets(&paths, settings.label_re.as_deref(), model.vocab())?;
+    let targets = data::targets(&paths, settings.label_re.as_deref(), model.vocab())?;
     let predictions = model.predictions(paths, Some(Targets::Categories(targets)), settings.bs)?;
     let (Some(loss), Some(error_rate)) = (predictions.loss(), predictions.error_rate()) else {
         return Err(Error::new(ErrorKind::Data, "there are no pictures to measure").on(settings.dir.display()));

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cli::settings::LrFindSettings;
-use crate::cli::{Context, run};
+use crate::cli::{Context, data, run};
 use crate::learner::SuggestedLrs;
 use serde_json::json;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub fn run(settings: &LrFindSettings, context: &Context) -> Result<()> {
     let seeds = &settings.common.seeds;
     let mut all = Vec::new();
     for &seed in seeds {
-        let dls = run::load(&run::data_block(&settings.data, &settings.dir, seed)?, &settings.dir, context)?;
+        let dls = data::load(&settings.data, &settings.dir, seed, context)?;
         let mut learn = run::learner(&settings.model, &dls, device, context)?;
         let found = learn.lr_find_with(&settings.find)?;
         let plot = plot_file(settings, seed);

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::cli::flags::{CacheRule, ExifRule, LabelRule, TruncatedRule};
 use crate::cli::settings::{DataSettings, ModelSettings, QuickstartSettings, TrainSettings};
-use crate::cli::{Context, run, run_dir};
+use crate::cli::{Context, data, run, run_dir};
 use crate::vision::render_quickstart;
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,11 @@ pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     let out = free_directory(settings)?;
     let say = |line: &str| context.console.result(line);
     say("onecycle quickstart: pictures, a DataBlock, a thin ResNet-18 from scratch, one cycle\n")?;
-    let dir = render_quickstart(&run::cache_dir(), PICTURES_SEED)?;
+    let dir = render_quickstart(&data::cache_dir(), PICTURES_SEED)?;
     say(&format!("pictures: {}\n", dir.display()))?;
 
     let train = train_settings(settings, dir.clone(), out.clone());
-    say(run::data_block(&train.data, &dir, train.common.seeds[0])?.summary(&dir)?.trim_end())?;
+    say(data::data_block(&train.data, &dir, train.common.seeds[0])?.summary(&dir)?.trim_end())?;
     say("")?;
     for (seed, out) in run_dir::per_seed(&out, &train.common) {
         let mut one = train.clone();
@@ -67,6 +67,12 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         data: DataSettings {
             label: LabelRule::Re,
             label_re: Some(LABEL_RE.into()),
+            csv: None,
+            x: None,
+            y: None,
+            suff: None,
+            valid_col: None,
+            classes: None,
             train: None,
             valid: None,
             valid_pct: 0.2,

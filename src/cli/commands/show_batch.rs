@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cli::settings::ShowBatchSettings;
-use crate::cli::{Context, run};
+use crate::cli::{Context, data, run};
 use crate::plot::{picture_grid, terminal};
 use crate::vision::{ShowBatch, decode};
 
@@ -16,7 +16,7 @@ pub fn run(settings: &ShowBatchSettings, context: &Context) -> Result<()> {
     // A small data set shows what it has.
     let mut data = settings.data.clone();
     data.bs = data.bs.min(settings.max_n);
-    let dls = run::load(&run::data_block(&data, &settings.dir, seed)?, &settings.dir, context)?;
+    let dls = data::load(&data, &settings.dir, seed, context)?;
     let options = ShowBatch { max_n: settings.max_n, unique: settings.unique, ..ShowBatch::default() };
     let figure = picture_grid(&dls.batch_cells(&options)?, None, None)?;
     figure.save(&settings.out)?;

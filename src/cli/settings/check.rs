@@ -1,6 +1,6 @@
 //! Checks in a user's words: which flag, what is wrong with its value, what would be right.
 
-use super::LrSlice;
+use super::{DataSettings, LrSlice};
 use crate::cli::flags::{LabelRule, WeightSet};
 use crate::data::{Remote, URLs};
 use crate::{Error, ErrorKind, Result};
@@ -117,6 +117,20 @@ pub(super) fn folders(train: Option<&str>, valid: Option<&str>) -> Result<()> {
         }
         (None, Some(_)) => {
             Err(wrong("--valid", "a validation folder alone says nothing about training").remedy("add --train NAME"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is about a table needs one, and what is about folders doesn't go with it.
+pub(super) fn table(data: &DataSettings) -> Result<()> {
+    let of_table = [("--x", &data.x), ("--y", &data.y), ("--suff", &data.suff), ("--valid-col", &data.valid_col)];
+    let needless = of_table.into_iter().find(|(_, value)| value.is_some());
+    match (&data.csv, needless) {
+        (None, Some((flag, _))) => Err(wrong(flag, "it is about a table").remedy("add --csv FILE, or leave it out")),
+        (Some(_), _) if data.label_re.is_some() || data.train.is_some() || data.classes.is_some() => {
+            let error = wrong("--csv", "labels, classes and folders of a split are the table's business");
+            Err(error.remedy("leave out --label-re, --train, --valid and --classes; --valid-col names a column"))
         }
         _ => Ok(()),
     }

@@ -50,7 +50,7 @@ pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path)
     if flags.data.label_re.is_some() {
         data.label = None;
     }
-    fill!(flags.data, data; label label_re train valid valid_pct item_size size min_scale bs val_bs workers cache cache_gb skip_bad exif truncated);
+    fill!(flags.data, data; label label_re csv x y suff valid_col classes train valid valid_pct item_size size min_scale bs val_bs workers cache cache_gb skip_bad exif truncated);
     fill!(common, file.common; device threads);
     if common.seed.is_empty() {
         common.seed = file.common.seed;
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         // A key of `keys` that `File` does not know would be accepted and ignored.
-        let text = "dir='d'\nout='o'\ncheckpoint-every=50\nlabel='re'\nlabel-re='(x)'\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
+        let text = "dir='d'\nout='o'\ncheckpoint-every=50\nlabel='re'\nlabel-re='(x)'\ncsv='c'\nx='0'\ny='1'\nsuff='.jpg'\nvalid-col='v'\nclasses=['a']\ntrain='t'\nvalid='v'\nvalid-pct=0.3\nitem-size=1\nsize=2\n\
                     min-scale=0.5\nbs=3\nval-bs=4\nworkers=5\ncache='ram'\ncache-gb=1.5\nskip-bad=true\nexif='apply'\ntruncated='warn'\narch='a'\npretrained='auto'\nweights='v2'\nfreeze-epochs=1\nepochs=6\nlr=0.1\nlr-slice='1..2'\nwd=0.2\n\
                     bf16=true\nfp16=false\nseed=[7]\ndevice='cuda:1'\nthreads=8\n";
         let table: toml::Table = toml::from_str(text).unwrap();

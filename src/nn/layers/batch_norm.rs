@@ -3,6 +3,9 @@
 use crate::nn::{Buffer, Context, Module, ModuleId, Param, Parameter, Role};
 use crate::{DType, Result, Tensor, ops};
 
+/// Added to the variance: PyTorch's default, and so every ResNet's.
+pub(crate) const EPS: f64 = 1e-5;
+
 /// PyTorch's `BatchNorm2d` and `BatchNorm1d`: per channel over all other axes; see [`ops::batch_norm`](mod@crate::ops::batch_norm).
 ///
 /// In training it normalises by the batch's statistics whether or not its parameters are frozen, and moves the running ones:
@@ -42,7 +45,7 @@ impl BatchNorm {
             running_var: Buffer::full(1.0, [channels], DType::F32),
             num_batches_tracked: Buffer::full(0.0, [], DType::I64),
             momentum: 0.1,
-            eps: 1e-5,
+            eps: EPS,
         }
     }
 

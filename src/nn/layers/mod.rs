@@ -7,6 +7,8 @@ mod pool;
 mod simple;
 
 pub use batch_norm::BatchNorm;
+#[cfg(feature = "onnx")]
+pub(crate) use batch_norm::EPS as BATCH_NORM_EPS;
 pub use conv2d::Conv2d;
 pub use linear::Linear;
 pub use pool::{AdaptiveConcatPool2d, MaxPool2d};
