@@ -4,8 +4,8 @@ use super::Context;
 use super::flags::{CacheRule, ExifRule, TruncatedRule};
 use super::settings::DataSettings;
 use crate::data::{
-    Cache, CategoryBlock, Col, ColReader, ColSplitter, DataBlock, DataLoaders, Datasets, GrandparentSplitter, Kept, Labeller,
-    RandomSplitter, RegexLabeller, Splitter, Table, get_image_files, parent_label, using_attr,
+    Cache, CategoryBlock, Col, ColReader, ColSplitter, DataBlock, DataLoaders, Datasets, GrandparentSplitter, Kept,
+    Labeller, RandomSplitter, RegexLabeller, Splitter, Table, get_image_files, parent_label, using_attr,
 };
 use crate::ops::augment::IMAGENET_STATS;
 use crate::vision::{DecodeOptions, ImageBlock, Resize, aug_transforms};
@@ -73,7 +73,8 @@ fn of_classes(files: Vec<PathBuf>, labeller: &dyn Labeller, classes: &[String]) 
     match found.iter().position(|found| !found) {
         None => Ok(kept),
         Some(place) => {
-            Err(Error::new(ErrorKind::Label, format!("no picture is of the class `{}`", classes[place])).on("--classes"))
+            Err(Error::new(ErrorKind::Label, format!("no picture is of the class `{}`", classes[place]))
+                .on("--classes"))
         }
     }
 }
@@ -183,4 +184,3 @@ pub fn targets(paths: &[PathBuf], label_re: Option<&str>, vocab: &[String]) -> R
     };
     paths.iter().map(target).collect()
 }
-

@@ -14,6 +14,7 @@
 pub mod commands;
 pub mod data;
 pub mod flags;
+pub mod interpretation;
 pub mod output;
 pub mod run;
 pub mod run_dir;
@@ -99,6 +100,26 @@ fn job(cli: Cli) -> Result<Job> {
         Command::Evaluate(flags) => {
             let settings = settings::EvaluateSettings::resolve(flags, common)?;
             Box::new(move |context| commands::evaluate::run(&settings, context))
+        }
+        Command::Interpret(flags) => {
+            let settings = settings::InterpretSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::interpret::run(&settings, context))
+        }
+        Command::BenchLoader(flags) => {
+            let settings = settings::BenchLoaderSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::bench_loader::run(&settings, context))
+        }
+        Command::Report(flags) => {
+            let settings = settings::ReportSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::report::run(&settings, context))
+        }
+        Command::Export(flags) => {
+            let settings = settings::ExportSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::export::run(&settings, context))
+        }
+        Command::Completions(flags) => {
+            let settings = settings::CompletionsSettings::resolve(flags, common)?;
+            Box::new(move |context| commands::completions::run(&settings, context))
         }
         Command::Predict(flags) => {
             let settings = settings::PredictSettings::resolve(flags, common)?;

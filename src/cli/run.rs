@@ -2,22 +2,27 @@
 
 use super::flags::{self, CacheRule};
 use super::settings::{ModelSettings, TrainSettings};
-use super::{Context, data, transfer::Transfer};
+use super::{Context, data, interpretation, transfer::Transfer};
 use crate::data::DataLoaders;
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::checkpoint::clear_checkpoints;
 use crate::learner::{
-    Checkpoint, FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, TopLoss,
-    Verbosity, error_rate, vision_learner_on,
+    Checkpoint, FineTune, FitOptions, Interpretation, Learner, ProgressCallback, Row, StopOnFlag, Table, Verbosity,
+    error_rate, vision_learner_on,
 };
 use crate::nn::{Arch, Pretrained};
 use crate::optim::LrMax;
-use crate::plot::report::{ClassRow, Report};
+use crate::plot::report::Report;
 use crate::plot::{self, Captioned};
 use crate::vision::ShowBatch;
 use crate::{Device, Result, device};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+
+/// The file of a run directory with a row for each epoch.
+pub const HISTORY: &str = "history.csv";
+/// The file of a run directory that says where the run took place.
+pub const ENVIRONMENT: &str = "environment.toml";
 
 /// Uses as many threads as the settings say.
 pub fn use_threads(threads: Option<usize>) {
@@ -185,7 +190,8 @@ fn save(
 ) -> Result<()> {
     learn.export(out.join("model.safetensors"))?;
     let recorder = learn.recorder();
-    recorder.save_csv(&out.join("history.csv"))?;
+    recorder.save_csv(&out.join(HISTORY))?;
+    write_text(&out.join(ENVIRONMENT), &environment_toml(learn, seed))?;
     recorder.plot_loss().save(out.join("loss.png"))?;
     recorder.plot_sched().save(out.join("schedule.png"))?;
     let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str());
@@ -225,7 +231,7 @@ fn save(
     report = report.epochs(table.names(), &rows).batch(&batch);
     report = report.learning_curve(&recorder.plot_loss()).schedule(&recorder.plot_sched());
     if finished && dls.valid.n_items() > 0 {
-        report = interpret(learn, report, out)?;
+        report = interpretation::sections(&Interpretation::from_learner(learn)?, report, out, 9)?;
     }
     let model = out.join("model.safetensors");
     let report = report.settings(&settings.to_toml()?).environment(&environment(learn, seed)).usage(&[
@@ -248,32 +254,6 @@ fn save(
     Ok(())
 }
 
-/// Where the model errs: figures beside the report, and sections in it.
-fn interpret(learn: &Learner, mut report: Report, out: &Path) -> Result<Report> {
-    let interp = Interpretation::from_learner(learn)?;
-    let matrix = interp.confusion_matrix();
-    let figure = plot::confusion_matrix(&matrix.vocab, &matrix.counts, false)?;
-    figure.save(out.join("confusion.png"))?;
-    report = report.confusion(&figure);
-    let confused: Vec<_> = matrix.most_confused(1).into_iter().take(12).collect();
-    report = report.most_confused(&confused);
-    let cell = |t: &TopLoss| -> Result<Captioned> {
-        let picture = learn.dls().opener().open(&t.path)?;
-        let cell = Captioned::loss(picture, &t.predicted, &t.actual, t.loss, t.probability);
-        Ok(cell.from_file(t.path.display().to_string()))
-    };
-    let cells = interp.top_losses(9, true).iter().map(cell).collect::<Result<Vec<_>>>()?;
-    plot::picture_grid(&cells, None, None)?.save(out.join("top_losses.png"))?;
-    report = report.top_losses(&cells);
-    let class = |(label, support, right, predicted): (String, usize, usize, usize)| {
-        let share = |of: usize| if of > 0 { right as f64 / of as f64 } else { 0.0 };
-        let (precision, recall) = (share(predicted), share(support));
-        let f1 = if right > 0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
-        ClassRow { label, support, precision, recall, f1 }
-    };
-    Ok(report.per_class(&matrix.per_class().into_iter().map(class).collect::<Vec<_>>()))
-}
-
 /// Names and values that say where a run took place.
 fn environment(learn: &Learner, seed: u64) -> Vec<(String, String)> {
     let pair = |name: &str, value: String| (name.to_string(), value);
@@ -293,6 +273,12 @@ fn environment(learn: &Learner, seed: u64) -> Vec<(String, String)> {
         pair("seed", seed.to_string()),
     ]);
     all
+}
+
+/// [`environment`] as a file for other programs.
+fn environment_toml(learn: &Learner, seed: u64) -> String {
+    let line = |(name, value): (String, String)| format!("{} = {}\n", name.replace(' ', "-"), toml::Value::from(value));
+    environment(learn, seed).into_iter().map(line).collect()
 }
 
 /// `cpu, AMD EPYC 9754`, `cuda:0, NVIDIA H200, driver 575.57.08, CUDA 12.9`.

@@ -4,6 +4,7 @@
 //! weights is a JSON description in the file's metadata, under the key `onecycle`: nothing in it is code.
 //! [`Predictor::load`] rebuilds the network and the pipeline from it, on a machine that has only this crate.
 
+use super::save::model_tensors;
 use super::vision_learner::build;
 use super::{BCEWithLogitsLossFlat, Learner, Loss, Predictions, TargetKind, predict};
 use crate::data::{
@@ -67,6 +68,14 @@ impl Learner {
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] naming `path`; a file that was there before stays.
     pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(path.as_ref(), model_tensors(&self.model), self.description()?)
+    }
+
+    /// What an exported file says about itself.
+    ///
+    /// # Errors
+    /// None in practice: all of it can be JSON.
+    pub(super) fn description(&self) -> Result<String> {
         let description = Description {
             format: FORMAT,
             library: env!("CARGO_PKG_VERSION").into(),
@@ -84,11 +93,15 @@ impl Learner {
             n_out: Some(self.dls.c()),
             threshold: self.loss.threshold(),
         };
-        let text = serde_json::to_string(&description)
-            .map_err(|e| Error::new(ErrorKind::Format, format!("the model cannot be described: {e}")))?;
-        let tensors: Vec<(String, Tensor)> = self.model.state().into_iter().map(|(n, e)| (n, e.value())).collect();
-        safetensors::write(path.as_ref(), &tensors, &BTreeMap::from([(KEY.to_string(), text)]))
+        serde_json::to_string(&description)
+            .map_err(|e| Error::new(ErrorKind::Format, format!("the model cannot be described: {e}")))
     }
+}
+
+/// Writes an exported model's file: tensors by name, so that the same model is the same file wherever it comes from.
+pub(super) fn write(path: &Path, mut tensors: Vec<(String, Tensor)>, description: String) -> Result<()> {
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    safetensors::write(path, &tensors, &BTreeMap::from([(KEY.to_string(), description)]))
 }
 
 /// fastai's `load_learner`: an exported model, ready to predict.

@@ -213,6 +213,11 @@ impl Learner {
         self
     }
 
+    /// The loss.
+    pub fn loss_fn(&self) -> &dyn Loss {
+        &*self.loss
+    }
+
     /// Uses another optimizer than Adam.
     pub fn opt_func(mut self, kind: OptimizerKind) -> Learner {
         self.opt.set_kind(kind);

@@ -178,10 +178,18 @@ pub(super) fn lr_slice(text: &str) -> Result<LrSlice> {
 }
 
 pub(super) fn figure_file(flag: &str, path: &Path) -> Result<()> {
+    one_of(flag, path, ["png", "svg"])
+}
+
+pub(super) fn model_file(flag: &str, path: &Path) -> Result<()> {
+    one_of(flag, path, ["safetensors", "onnx"])
+}
+
+fn one_of(flag: &str, path: &Path, extensions: [&str; 2]) -> Result<()> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let known = ["png", "svg"].contains(&extension.as_str());
-    known.then_some(()).ok_or_else(|| {
-        wrong(flag, format!("`{}` ends neither in .png nor in .svg", path.display()))
+    extensions.contains(&extension.as_str()).then_some(()).ok_or_else(|| {
+        let [a, b] = extensions;
+        wrong(flag, format!("`{}` ends neither in .{a} nor in .{b}", path.display()))
             .remedy("choose one of these extensions")
     })
 }

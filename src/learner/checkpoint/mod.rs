@@ -214,6 +214,69 @@ impl fmt::Display for Resumed {
     }
 }
 
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The newest that is whole.
+    Newest,
+    /// The one after the best epoch of its last fit.
+    Best,
+}
+
+/// A model that was made of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The checkpoint.
+    pub path: PathBuf,
+    /// Where its fit goes on.
+    pub place: Place,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { fit, epoch, batch } = self.place;
+        write!(f, "the model after fit {fit}, epoch {epoch}, batch {batch}, of {}", self.path.display())
+    }
+}
+
+/// Writes the model of a checkpoint as [`Learner::export`] would have, without data or learner.
+///
+/// # Errors
+/// [`ErrorKind::Format`] when `from` is damaged or no checkpoint; [`ErrorKind::Io`] when it can't be read, or `to` can't be written.
+pub fn export(from: &Path, to: &Path) -> Result<Exported> {
+    let (text, mut contents) = file::read(from)?;
+    let d = description(from, &text)?;
+    let exported = Exported { path: from.to_path_buf(), place: d.place };
+    state::export(d, &mut contents, to)?;
+    Ok(exported)
+}
+
+/// [`export`] of a checkpoint in the directory `dir`.
+///
+/// # Errors
+/// As [`export`]; [`ErrorKind::Data`] when there is no such checkpoint.
+pub fn export_of_run(dir: &Path, which: Which, to: &Path) -> Result<Exported> {
+    let none = |what: &str| {
+        let error = Error::new(ErrorKind::Data, format!("there is no {what} in this directory")).on(dir.display());
+        error.remedy("train writes one after every epoch, unless --checkpoint-every 0 says otherwise")
+    };
+    let found = folder::newest(dir)?.ok_or_else(|| none("checkpoint"))?;
+    match which {
+        Which::Newest => export(&found.path, to),
+        Which::Best => {
+            let best = state::best(&description(&found.path, &found.text)?)?;
+            export(&dir.join(best.ok_or_else(|| none("best epoch"))?), to)
+        }
+    }
+}
+
+fn description(path: &Path, text: &str) -> Result<Description> {
+    serde_json::from_str(text).map_err(|e| {
+        let message = format!("the description is not one that this version reads: {e}");
+        Error::new(ErrorKind::Format, message).on(path.display()).caused_by(e)
+    })
+}
+
 impl Learner {
     /// Takes up the newest checkpoint in `dir`, if there is one: the model at once, all else when the fit that was interrupted is called
     /// again. The fits before it do nothing. So this is the first thing to do with a learner; the rest of the program stays as it is.
@@ -232,10 +295,7 @@ impl Learner {
     pub fn resume_with(&mut self, dir: &Path, config: Option<&str>) -> Result<Option<Resumed>> {
         let Some(found) = folder::newest(dir)? else { return Ok(None) };
         let Found { path, text, mut contents, damaged: mut warnings } = found;
-        let d: Description = serde_json::from_str(&text).map_err(|e| {
-            let message = format!("the description is not one that this version reads: {e}");
-            Error::new(ErrorKind::Format, message).on(path.display()).caused_by(e)
-        })?;
+        let d = description(&path, &text)?;
         d.fit.compare(&Identity::of(self, config.unwrap_or(&d.fit.config)), false)?;
         if self.fits > d.place.fit {
             let message = format!("the checkpoint is of fit {}, and {} are done already", d.place.fit, self.fits);

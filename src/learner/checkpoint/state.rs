@@ -15,6 +15,7 @@ use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 const MODEL: &str = "model.";
@@ -32,6 +33,8 @@ pub struct Description {
     epochs_seen: u64,
     train_iter: usize,
     optimizer: SavedOptimizer,
+    /// What an exported model would say about itself.
+    exported: String,
     callbacks: Vec<(String, StateDict)>,
     rows: Vec<SavedRow>,
     history: Vec<SavedRow>,
@@ -232,6 +235,7 @@ pub fn capture(learn: &mut Learner, place: Place, config: &str) -> Result<(Descr
         epochs_seen: learn.epochs_seen,
         train_iter: at.train_iter,
         optimizer,
+        exported: learn.description()?,
         callbacks: states.filter(|(_, state)| !state.is_empty()).collect(),
         rows: recorder.rows.iter().map(SavedRow::of).collect(),
         history: recorder.history.iter().map(SavedRow::of).collect(),
@@ -257,6 +261,20 @@ pub fn first_not_finite(tensors: &[(String, Tensor)]) -> Option<&str> {
 /// [`ErrorKind::Format`] naming the tensor that doesn't fit; the learner is unchanged then.
 pub fn restore_model(learn: &Learner, contents: &mut Contents) -> Result<()> {
     learn.model.load_state(&take(contents, MODEL))
+}
+
+/// Writes the model in `contents` as [`Learner::export`] would have.
+///
+/// # Errors
+/// [`ErrorKind::Io`] naming `path`.
+pub fn export(d: Description, contents: &mut Contents, path: &Path) -> Result<()> {
+    crate::learner::export::write(path, take(contents, MODEL).into_iter().collect(), d.exported)
+}
+
+/// The best epoch's file, as the [`Checkpoint`] callback remembers it.
+pub fn best(d: &Description) -> Result<Option<String>> {
+    let own = d.callbacks.iter().find(|(name, _)| name == Checkpoint::NAME);
+    own.map_or(Ok(None), |(_, state)| state.find("file"))
 }
 
 /// Brings the present fit to where it was, between its `before_fit` and its first epoch.

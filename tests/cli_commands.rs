@@ -1,0 +1,220 @@
+//! The commands beside training: what they print, the files they write, and their errors.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use common::program::{Place, onecycle, program, text, train};
+use std::path::Path;
+use std::process::Output;
+
+fn done(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn refused(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_str(&done(output)).unwrap()
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Every command's help, as it was looked at last. `ONECYCLE_BLESS=1 cargo test --test cli_commands help` writes what it is now.
+#[test]
+fn help_texts_are_those_that_were_looked_at() {
+    let top = done(&onecycle(&["--help"]));
+    let listed = top.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = listed.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    let mut texts = vec![("onecycle", top.clone())];
+    for command in commands.iter().filter(|command| **command != "help") {
+        let help = done(&onecycle(&[command, "--help"]));
+        assert!(help.contains("Example"), "{command} has no example");
+        texts.push((command, help));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    let bless = std::env::var_os("ONECYCLE_BLESS").is_some();
+    for (name, help) in &texts {
+        assert!(!help.contains('\x1b'), "{name}: no terminal, no colours");
+        let file = folder.join(format!("{name}.txt"));
+        if bless {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&file, help).unwrap();
+        }
+        let seen = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(*help == seen, "the help of {name} has changed: look at it, then ONECYCLE_BLESS=1\n{help}");
+    }
+    let files = std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(files, texts.len(), "a file in tests/help belongs to no command");
+}
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef onecycle"), ("fish", "complete -c onecycle")] {
+        let script = done(&onecycle(&["completions", shell]));
+        assert!(
+            script.contains(mark) && script.contains("bench-loader") && script.contains("checkpoint-every"),
+            "{shell}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("script");
+        std::fs::write(&file, script).unwrap();
+        match std::process::Command::new(shell).arg("-n").arg(&file).output() {
+            Ok(parsed) => assert!(parsed.status.success(), "{shell}: {}", text(&parsed.stderr)),
+            Err(_) => common::skip(format_args!("there is no {shell} to parse its script")),
+        }
+    }
+    assert!(refused(&onecycle(&["completions", "tcl"]), 2).contains("possible values"));
+}
+
+#[test]
+fn interpret_export_and_report_read_a_run() {
+    let place = Place::new(3, 12);
+    let trained = place.train(&["--epochs", "2", "--lr", "5e-3"]);
+    done(&trained);
+    let model = place.out.join("model.safetensors");
+
+    // Text, page, pictures; and all of it as JSON.
+    let told = done(&onecycle(&["interpret", shown(&model), place.data(), "--worst", "4"]));
+    assert!(
+        told.starts_with("36 pictures, loss ") && told.contains("weighted avg") && told.contains("\nworst: "),
+        "{told}"
+    );
+    let folder = place.out.join("interpret");
+    for name in ["interpretation.html", "confusion.png", "top_losses.png"] {
+        assert!(folder.join(name).metadata().unwrap().len() > 1000, "{name}");
+    }
+    let line =
+        json(&onecycle(&["interpret", shown(&model), place.data(), "--json", "--out", shown(&place.out.join("i2"))]));
+    let evaluated = json(&onecycle(&["evaluate", shown(&model), place.data(), "--json"]));
+    assert_eq!(
+        (&line["loss"], &line["error_rate"], &line["n"]),
+        (&evaluated["loss"], &evaluated["error_rate"], &evaluated["n"])
+    );
+    assert_eq!(line["classes"].as_array().unwrap().len(), 3);
+    let losses: Vec<f64> = line["top_losses"].as_array().unwrap().iter().map(|t| t["loss"].as_f64().unwrap()).collect();
+    assert!(losses.len() == 9 && losses.is_sorted_by(|a, b| a >= b), "{losses:?}");
+
+    // A model made of the newest checkpoint is the file that training has written.
+    let again = place.out.join("again.safetensors");
+    done(&onecycle(&["export", place.out(), "--out", shown(&again)]));
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&model).unwrap());
+    let err = refused(&onecycle(&["export", place.out(), "--out", shown(&again)]), 1);
+    assert!(err.contains("the file exists already") && err.contains("--overwrite"), "{err}");
+    let best = place.out.join("best.safetensors");
+    done(&onecycle(&["export", place.out(), "--best", "--out", shown(&best)]));
+    done(&onecycle(&["evaluate", shown(&best), place.data()]));
+    let newest = std::fs::read_to_string(place.out.join("checkpoints/latest")).unwrap();
+    let checkpoint = place.out.join("checkpoints").join(newest.trim());
+    done(&onecycle(&["export", shown(&checkpoint), "--out", shown(&again), "--overwrite"]));
+    done(&onecycle(&["export", shown(&model), "--out", shown(&again), "--overwrite"]));
+    let onnx = onecycle(&["export", place.out(), "--out", shown(&place.out.join("m.onnx"))]);
+    match cfg!(feature = "onnx") {
+        true => drop(done(&onnx)),
+        false => assert!(refused(&onnx, 1).contains("--features onnx")),
+    }
+    assert!(
+        refused(&onecycle(&["export", place.data(), "--out", shown(&place.out.join("x.safetensors"))]), 1)
+            .contains("no checkpoint")
+    );
+    assert!(refused(&onecycle(&["export", "nowhere"]), 1).contains("neither a run directory nor a model"));
+    assert!(refused(&onecycle(&["export", place.out(), "--out", "model.bin"]), 2).contains(".safetensors"));
+
+    // Two runs that differ in one setting, and one of several seeds.
+    let (other, seeds) = (place.out.with_file_name("other"), place.out.with_file_name("seeds"));
+    done(&onecycle(&train(place.data(), shown(&other), &["--epochs", "1", "--lr", "1e-3"])));
+    done(&onecycle(&train(place.data(), shown(&seeds), &["--epochs", "1", "--seed", "1,2"])));
+    let page = place.out.with_file_name("comparison.html");
+    let runs = [place.out(), shown(&other), shown(&seeds)];
+    let told = done(&program().arg("report").args(runs).args(["--out", shown(&page)]).output().unwrap());
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 5, "{told}");
+    assert!(lines[0].starts_with("run ") && lines[1].starts_with("a ") && lines[3].starts_with("seed-1"), "{told}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("4 runs") && html.contains("<td>lr</td>") && html.contains("<td>epochs</td>"),
+        "settings that differ"
+    );
+    assert!(!html.contains("<td>bs</td>") && !html.contains("src=\"http"), "and only those");
+    let lines = json(&program().arg("report").args(runs).args(["--json", "--out", shown(&page)]).output().unwrap());
+    assert_eq!(lines.as_array().unwrap().len(), 4);
+    let history = std::fs::read_to_string(place.out.join("history.csv")).unwrap();
+    let last: f64 = history.lines().last().unwrap().split(',').nth(3).unwrap().parse().unwrap();
+    assert_eq!(lines[0]["error_rate"].as_f64(), Some(last));
+    assert!(refused(&onecycle(&["report", place.data(), "--out", shown(&page)]), 1).contains("history.csv"));
+}
+
+#[test]
+fn bench_loader_names_the_limit() {
+    let place = Place::new(2, 20);
+    let fixed =
+        ["bench-loader", place.data(), "--arch", "resnet18-w4", "--item-size", "36", "--size", "32", "--bs", "8"];
+    let fast = [&fixed[..], &["--seconds", "0.2"]].concat();
+    let told = done(&onecycle(&fast));
+    assert!(
+        told.contains("load, decoding") && told.contains("train resnet18-w4, 32 px") && told.contains("the limit is "),
+        "{told}"
+    );
+    let line = json(&onecycle(&[&fast[..], &["--json"]].concat()));
+    for rate in ["load", "cached", "compute"] {
+        assert!(line[rate].as_f64().unwrap() > 0.0, "{rate}: {line}");
+    }
+    assert!(["loading", "computing"].contains(&line["limit"].as_str().unwrap()));
+    assert!(
+        refused(&onecycle(&[&fixed[..], &["--seconds", "0"]].concat()), 2).contains("--seconds: 0 is out of range")
+    );
+}
+
+#[test]
+fn a_table_or_a_choice_of_classes_is_a_data_set_too() {
+    let place = Place::new(3, 10);
+    let mut rows = String::from("label,file,held out\n");
+    let mut classes = Vec::new();
+    for class in std::fs::read_dir(&place.data).unwrap().map(|e| e.unwrap()) {
+        let name = class.file_name().into_string().unwrap();
+        let mut files: Vec<_> = std::fs::read_dir(class.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        files.sort();
+        for (i, file) in files.iter().enumerate() {
+            let stem = Path::new(file).file_stem().unwrap().to_str().unwrap();
+            let held = if i < 2 { "True" } else { "False" };
+            rows += &format!("{name}s,{name}/{stem},{held}\n");
+        }
+        classes.push(name);
+    }
+    let csv = place.out.parent().unwrap().with_file_name("labels.csv");
+    std::fs::write(&csv, rows).unwrap();
+    let table = ["--csv", shown(&csv), "--x", "file", "--y", "0", "--suff", ".png", "--valid-col", "held out"];
+    let output = place.train(&[&table[..], &["--epochs", "1", "-v"]].concat());
+    done(&output);
+    let report = std::fs::read_to_string(place.out.join("report.html")).unwrap();
+    assert!(
+        report.contains("24 training and 6 validation pictures in 3 classes")
+            && report.contains(&format!("{}s", classes[0]))
+    );
+    // The settings repeat it.
+    let again = place.out.with_file_name("again");
+    let settings = place.out.join("settings.toml");
+    done(&onecycle(&["train", "--config", shown(&settings), "--out", shown(&again)]));
+    let model = |out: &Path| std::fs::read(out.join("model.safetensors")).unwrap();
+    assert!(model(&place.out) == model(&again));
+    let checked = json(&onecycle(&[&["check", place.data(), "--json", "--bs", "8"][..], &table].concat()));
+    assert_eq!(checked["images"], 30);
+
+    assert!(refused(&place.train(&["--csv", shown(&csv), "--x", "name", "--overwrite"]), 1).contains("name"));
+    assert!(refused(&place.train(&["--x", "file"]), 2).contains("--csv"));
+    assert!(refused(&place.train(&["--csv", shown(&csv), "--label-re", "(x)"]), 2).contains("--csv"));
+
+    let two = format!("{},{}", classes[0], classes[2]);
+    let out = place.out.with_file_name("two");
+    done(&onecycle(&train(place.data(), shown(&out), &["--epochs", "1", "--classes", &two])));
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("16 training and 4 validation pictures in 2 classes"), "{report}");
+    let err = refused(&onecycle(&train(place.data(), shown(&out), &["--overwrite", "--classes", "unicorn"])), 1);
+    assert!(err.contains("no picture is of the class `unicorn`"), "{err}");
+}
