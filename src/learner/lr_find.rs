@@ -85,6 +85,11 @@ impl SuggestedLrs {
         let curve = Curve::new(&lrs, &losses, num_it);
         let too_short = || {
             let n = losses.len();
+            if num_it < 7 {
+                let text =
+                    format!("{num_it} batches are too few: the rules leave out the first tenth and the last five");
+                return Error::new(ErrorKind::Argument, text).on("num_it").remedy("use more; 100 is fastai's");
+            }
             let text = format!(
                 "after {n} batches the loss was four times its smallest or no number: there is no curve to judge by"
             );
