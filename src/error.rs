@@ -125,6 +125,8 @@ impl Error {
             }
             K::PermissionDenied => error.remedy("check the permissions, or choose another place"),
             K::NotFound => error.remedy("check the spelling of the path"),
+            K::NotADirectory => error.remedy("a part of this path is a file: choose another place"),
+            K::InvalidFilename => error.remedy("choose a shorter name of plain letters"),
             _ => error,
         };
         error.caused_by(err)

@@ -9,8 +9,8 @@ use onecycle::data::Item;
 use onecycle::learner::callback::{AFTER_EPOCH, BEFORE_EPOCH};
 use onecycle::learner::{
     BCEWithLogitsLossFlat, BnFreeze, CSVLogger, CrossEntropyLossFlat, CutMix, EarlyStopping, Event, FitOptions,
-    GradientAccumulation, GradientClip, Loss, Metric, MixUp, ReduceLROnPlateau, SaveModel, SkipToEpoch, StopOnFlag,
-    TerminateOnNaN,
+    GradientAccumulation, GradientClip, Level, Loss, LrFind, Metric, MixUp, ReduceLROnPlateau, SaveModel, SkipToEpoch,
+    StopOnFlag, TerminateOnNaN,
 };
 use onecycle::nn::Module;
 use onecycle::ops;
@@ -193,6 +193,60 @@ fn a_number_that_is_not_in_the_table_is_refused_before_the_first_batch() {
         assert_eq!(e.to_string(), text);
     }
     assert_eq!(weights(&learn), before);
+}
+
+/// Settings that make no sense are said before the first batch, with what to use instead, and change nothing.
+#[test]
+fn settings_out_of_range_are_refused_with_what_to_use() {
+    let dir = pictures(3);
+    let mut learn = learner(&loaders(dir.path(), 1, 1));
+    let before = weights(&learn);
+    let o = FitOptions::default;
+    let weighted = |w: &[f64]| CrossEntropyLossFlat::default().weight(w.to_vec());
+    for (options, item) in [
+        (o().cb(EarlyStopping { patience: 0, ..EarlyStopping::default() }), "patience"),
+        (o().cb(ReduceLROnPlateau { patience: 0, ..ReduceLROnPlateau::default() }), "patience"),
+        (o().cb(ReduceLROnPlateau { min_lr: f64::NAN, ..ReduceLROnPlateau::default() }), "min_lr"),
+        (o().cb(ReduceLROnPlateau { min_lr: -1.0, ..ReduceLROnPlateau::default() }), "min_lr"),
+        (o().cb(GradientClip { norm_type: 0.0, ..GradientClip::default() }), "norm_type"),
+        (o().cb(GradientClip { max_norm: f64::NAN, ..GradientClip::default() }), "max_norm"),
+        (o().cb(MixUp::default()).cb(CutMix::default()), "mix_targets"),
+    ] {
+        let e = learn.fit_with(1, 1e-3, options).unwrap_err();
+        assert!(e.kind() == ErrorKind::Argument && e.item() == Some(item) && !e.advice().is_empty(), "{item}: {e}");
+    }
+    for n in [4, -4, 99, isize::MIN] {
+        let e = learn.freeze_to(n).unwrap_err();
+        assert!(e.item() == Some("freeze_to") && e.advice().contains("0 to 3"), "{e}");
+    }
+    let few = LrFind { num_it: 6, ..LrFind::default() };
+    assert!(learn.lr_find_with(&few).unwrap_err().to_string().contains("6 batches are too few"));
+    assert_eq!(weights(&learn), before);
+    for (w, said) in [
+        (&[1.0, 2.0][..], "2 class weights for 3 classes"),
+        (&[1.0, f64::NAN, 1.0], "at least one above 0"),
+        (&[1.0, -1.0, 1.0], "0 or more"),
+        (&[0.0, 0.0, 0.0], "at least one above 0"),
+    ] {
+        learn = learn.loss_func(weighted(w));
+        let e = learn.fit(1, 1e-3).unwrap_err();
+        assert!(e.to_string().contains(said) && !e.advice().is_empty(), "{e}");
+    }
+    learn = learn.loss_func(CrossEntropyLossFlat::default().label_smoothing(1.5));
+    assert!(learn.fit(1, 1e-3).unwrap_err().to_string().contains("from 0 to 1"));
+    assert_eq!(weights(&learn), before);
+    // A number of epochs that no machine counts to is only stopped by somebody.
+    learn = learn.loss_func(CrossEntropyLossFlat::default());
+    struct Enough;
+    impl Callback for Enough {
+        fn name(&self) -> &'static str {
+            "Enough"
+        }
+        fn after_epoch(&mut self, _: &mut Learner) -> Signal {
+            Err(Stop::Cancel(Level::Fit))
+        }
+    }
+    learn.fit_with(usize::MAX, 1e-3, o().cb(Enough)).unwrap();
 }
 
 #[test]
@@ -711,9 +765,9 @@ fn no_callback_makes_the_host_wait_for_the_gpu() {
     let plain = waits(FitOptions::default());
     assert!(plain > 0);
     let clip = GradientClip { max_norm: 1e-3, ..GradientClip::default() };
-    let all =
-        FitOptions::default().cb(MixUp::default()).cb(CutMix::default()).cb(GradientAccumulation::new(8)).cb(clip);
-    assert_eq!(waits(all), plain);
+    let with = || FitOptions::default().cb(GradientAccumulation::new(8)).cb(clip);
+    assert_eq!(waits(with().cb(MixUp::default())), plain);
+    assert_eq!(waits(with().cb(CutMix::default())), plain);
     assert!(watch.kernels().iter().any(|name| name.contains("gradient_clip")));
 }
 

@@ -342,7 +342,7 @@ impl Learner {
                     self.recorder.moms.push(last.hyper.mom);
                 }
                 at.train_iter += 1;
-                at.pct_train += 1.0 / (at.n_iter * at.n_epoch) as f64;
+                at.pct_train += 1.0 / (at.n_iter as f64 * at.n_epoch as f64);
                 (at.pred, at.loss) = (None, None);
             }
             Event::After(Level::Batch) => {

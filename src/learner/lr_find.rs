@@ -14,6 +14,7 @@ use super::policies::FitOptions;
 use super::recorder::Smooth;
 use super::suggest::{self, Curve};
 use super::{Learner, Slot};
+use crate::data::python;
 use crate::nn::Module;
 use crate::optim::LrMax;
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -84,6 +85,11 @@ impl SuggestedLrs {
         let curve = Curve::new(&lrs, &losses, num_it);
         let too_short = || {
             let n = losses.len();
+            if num_it < 7 {
+                let text =
+                    format!("{num_it} batches are too few: the rules leave out the first tenth and the last five");
+                return Error::new(ErrorKind::Argument, text).on("num_it").remedy("use more; 100 is fastai's");
+            }
             let text = format!(
                 "after {n} batches the loss was four times its smallest or no number: there is no curve to judge by"
             );
@@ -122,9 +128,9 @@ impl SuggestedLrs {
 
 impl fmt::Display for SuggestedLrs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SuggestedLrs { lr_min, lr_steep, valley, slide, .. } = self;
-        write!(f, "SuggestedLRs(minimum={lr_min:?}, steep={lr_steep:?}, valley={valley:?}")?;
-        slide.map_or(Ok(()), |slide| write!(f, ", slide={slide:?}"))?;
+        let [lr_min, lr_steep, valley] = [self.lr_min, self.lr_steep, self.valley].map(python::float);
+        write!(f, "SuggestedLRs(minimum={lr_min}, steep={lr_steep}, valley={valley}")?;
+        self.slide.map_or(Ok(()), |slide| write!(f, ", slide={}", python::float(slide)))?;
         f.write_str(")")
     }
 }
@@ -298,6 +304,22 @@ impl Learner {
 mod tests {
     use super::super::recorded::recorded;
     use super::*;
+
+    /// The numbers are written as Python writes them.
+    #[test]
+    fn the_text_is_that_of_a_named_tuple() {
+        let found = SuggestedLrs {
+            lr_min: 0.010000000149011612,
+            lr_steep: 1.202264403219488e-7,
+            valley: 2.5e-5,
+            slide: Some(1.0),
+            lrs: vec![],
+            losses: vec![],
+            points: vec![],
+        };
+        let text = "SuggestedLRs(minimum=0.010000000149011612, steep=1.202264403219488e-07, valley=2.5e-05, slide=1.0)";
+        assert_eq!(found.to_string(), text);
+    }
 
     /// The schedule, the smoothing and the stop, on scripted losses.
     #[test]

@@ -273,7 +273,8 @@ impl Optimizer {
         let first = if n < 0 { count + n } else { n };
         if !(0..=count).contains(&first) {
             let message = format!("cannot freeze up to group {n}: the model has {count} parameter groups");
-            return Err(Error::new(ErrorKind::Argument, message));
+            let remedy = format!("use 0 to {count}, or -1 to -{count} to count from the end; -1 trains the head alone");
+            return Err(Error::new(ErrorKind::Argument, message).on("freeze_to").remedy(remedy));
         }
         self.frozen_idx = first as usize;
         for (g, group) in self.groups.iter_mut().enumerate() {

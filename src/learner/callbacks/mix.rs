@@ -3,7 +3,7 @@
 //! Each picture of a batch is mixed with another one of it, its partner, and so is what is asked for: the loss is
 //! `share l(pred, y) + (1 - share) l(pred, y[partner])`, averaged over the batch, which works for every [`Loss`]. The table's
 //! `train_loss` is that of the mixed pictures, and higher for it; validation is untouched. What is drawn depends on the seed, the
-//! epoch and the batch alone. One of the two at a time: a second one would mix the targets of the first away.
+//! epoch and the batch alone. One of the two at a time: a second one is refused, since it would mix the targets of the first away.
 
 use super::super::callback::{BEFORE_BATCH, BEFORE_FIT, Callback, Event, Signal};
 use super::super::{Learner, Loss};
@@ -40,13 +40,18 @@ impl Learner {
     /// `shares[i]`, that of its partner's the rest.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] when a partner is not in the batch, or there is not one partner and one share for each item.
+    /// [`ErrorKind::Shape`] when a partner is not in the batch, or there is not one partner and one share for each item;
+    /// [`ErrorKind::Argument`] when this batch is mixed already: the first partners would be in the pictures and not in the loss.
     pub fn mix_targets(&mut self, partners: &[usize], shares: &[f32]) -> Result<()> {
         let Some(y) = &self.at.y else { return Ok(()) };
         if partners.len() != self.batch_len() || shares.len() != partners.len() {
             let message =
                 format!("{} partners and {} shares for {} items", partners.len(), shares.len(), self.batch_len());
             return Err(Error::shape("mix_targets", message));
+        }
+        if self.at.mixed.is_some() {
+            let error = Error::new(ErrorKind::Argument, "the batch is mixed already, by another callback");
+            return Err(error.on("mix_targets").remedy("use one of MixUp and CutMix at a time"));
         }
         self.at.mixed = Some(Mixed::new(y, partners, shares)?);
         Ok(())

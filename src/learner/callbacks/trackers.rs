@@ -81,6 +81,17 @@ impl Watched {
     }
 }
 
+/// # Errors
+/// [`ErrorKind::Argument`] for no epoch at all: fastai takes it as 1, which is said here.
+fn check_patience(patience: usize) -> Result<()> {
+    match patience {
+        0 => Err(Error::new(ErrorKind::Argument, "a patience of 0 epochs")
+            .on("patience")
+            .remedy("use 1 or more: 1 acts after the first epoch that is no better")),
+        _ => Ok(()),
+    }
+}
+
 /// Saves the model whenever the watched number gets better, and loads the best one back at the end of the fit: fastai's
 /// `SaveModelCallback`. The file is [`Learner::save`]'s.
 #[derive(Clone, Debug)]
@@ -236,6 +247,7 @@ impl Callback for EarlyStopping {
     }
 
     fn before_fit(&mut self, learn: &mut Learner) -> Signal {
+        check_patience(self.patience)?;
         Ok(self.watched.begin(&self.monitor, self.min_delta, self.reset_on_fit, learn)?)
     }
 
@@ -314,6 +326,11 @@ impl Callback for ReduceLROnPlateau {
             let message = format!("a learning rate is not reduced when it is divided by {}", self.factor);
             return Err(Error::new(ErrorKind::Argument, message).on("factor").remedy("use more than 1").into());
         }
+        if !(self.min_lr.is_finite() && self.min_lr >= 0.0) {
+            let error = Error::new(ErrorKind::Argument, format!("no learning rate is {} at least", self.min_lr));
+            return Err(error.on("min_lr").remedy("use 0 or more").into());
+        }
+        check_patience(self.patience)?;
         Ok(self.watched.begin(&self.monitor, self.min_delta, self.reset_on_fit, learn)?)
     }
 

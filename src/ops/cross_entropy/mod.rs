@@ -178,7 +178,13 @@ fn check(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<us
         }
     }
     if let Some(w) = options.class_weights.as_ref().filter(|w| w.len() != c) {
-        return Err(Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len())));
+        let error = Error::shape("cross_entropy", format!("{} class weights for {c} classes", w.len()));
+        return Err(error.remedy("give one for each class, in the vocabulary's order"));
+    }
+    let weights = options.class_weights.as_deref().unwrap_or(&[1.0]);
+    if !weights.iter().all(|w| w.is_finite() && *w >= 0.0) || weights.iter().all(|&w| w == 0.0) {
+        let error = Error::shape("cross_entropy", format!("class weights {weights:?}"));
+        return Err(error.remedy("use numbers of 0 or more, and at least one above 0"));
     }
     let e = options.label_smoothing;
     if !(0.0..=1.0).contains(&e) {
