@@ -37,7 +37,7 @@ pub struct Scores {
     pub support: usize,
 }
 
-/// See the [module](self). Its `Display` is scikit-learn's text, with two digits; `{:.4}` prints four.
+/// What [`ConfusionMatrix::classification_report`] finds. Its `Display` is scikit-learn's text, with two digits; `{:.4}` prints four.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassificationReport {
     /// Each class of the vocabulary, in its order.
