@@ -121,6 +121,16 @@ fn a_set_is_predicted_once_and_names_its_files() {
             format!("Interpretation {{ vocab: {:?}, items: {} }}", dls.vocab(), places.len())
         );
     }
+    // Averages have a matrix, but no losses; and classes have names.
+    let averaged = learn.tta().unwrap();
+    let rate = averaged.error_rate().unwrap();
+    let interp = Interpretation::new(dls.vocab().to_vec(), averaged.clone()).unwrap();
+    assert!(
+        (interp.classification_report().accuracy - (1.0 - rate)).abs() < 1e-12 && interp.top_losses(3, true).is_empty()
+    );
+    let e = Interpretation::new(vec!["red".into()], averaged).unwrap_err();
+    assert!(e.kind() == ErrorKind::Argument && e.to_string().contains("none of the 1 of the vocabulary"), "{e}");
+
     let interp = Interpretation::from_learner(&learn).unwrap();
     let before = interp.confusion_matrix();
     dir.close().unwrap();

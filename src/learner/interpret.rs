@@ -19,8 +19,8 @@
 //! however many items were counted. Pictures are not kept: a plot opens the ones that it shows.
 
 use super::{ClassificationReport, Learner, Predictions};
-use crate::Result;
 use crate::data::DataLoader;
+use crate::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -116,12 +116,16 @@ impl Interpretation {
         Ok(interp)
     }
 
-    /// From predictions that are there.
+    /// From predictions that are there, such as those of [`Learner::tta`].
     ///
     /// # Errors
-    /// [`ErrorKind::Data`](crate::ErrorKind::Data) when their targets are no classes.
+    /// [`ErrorKind::Data`] when their targets are no classes; [`ErrorKind::Argument`] when a class has no name.
     pub fn new(vocab: Vec<String>, predictions: Predictions) -> Result<Interpretation> {
         let classes = predictions.classes()?;
+        if let Some((place, ..)) = classes.iter().find(|(_, a, p)| *a.max(p) >= vocab.len()) {
+            let message = format!("item {place} has a class that is none of the {} of the vocabulary", vocab.len());
+            return Err(Error::new(ErrorKind::Argument, message).on("vocab").remedy("use the data's: dls.vocab()"));
+        }
         Ok(Interpretation {
             vocab,
             predictions,
@@ -157,10 +161,11 @@ impl Interpretation {
         self.confusion_matrix().classification_report()
     }
 
-    /// The `k` items with the largest losses, or the smallest.
+    /// The `k` items with the largest losses, or the smallest; none where no losses were computed.
     pub fn top_losses(&self, k: usize, largest: bool) -> Vec<TopLoss> {
         let p = &self.predictions;
         let mut order = self.classes.clone();
+        order.retain(|&(i, ..)| i < p.losses.len());
         order.sort_by(|&(a, ..), &(b, ..)| {
             let by_loss = p.losses[a].total_cmp(&p.losses[b]);
             if largest { by_loss.reverse() } else { by_loss }
@@ -171,7 +176,7 @@ impl Interpretation {
             loss: p.losses[i],
             actual: self.vocab[actual].clone(),
             predicted: self.vocab[predicted].clone(),
-            probability: p.probabilities[i][predicted],
+            probability: p.probabilities.get(i).and_then(|row| row.get(predicted)).copied().unwrap_or(f64::NAN),
         };
         order.into_iter().take(k).map(item).collect()
     }
