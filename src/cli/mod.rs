@@ -117,6 +117,10 @@ fn job(cli: Cli) -> Result<Job> {
             let settings = settings::ExportSettings::resolve(flags, common)?;
             Box::new(move |context| commands::export::run(&settings, context))
         }
+        Command::Chapter5(flags) => {
+            let settings = settings::Chapter5Settings::resolve(flags, common)?;
+            Box::new(move |context| commands::chapter5::run(&settings, context))
+        }
         Command::Completions(flags) => {
             let settings = settings::CompletionsSettings::resolve(flags, common)?;
             Box::new(move |context| commands::completions::run(&settings, context))

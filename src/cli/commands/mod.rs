@@ -1,6 +1,7 @@
 //! One file for each subcommand. Each `run` takes checked settings and returns when its work is done, failed or stopped.
 
 pub mod bench_loader;
+pub mod chapter5;
 pub mod check;
 pub mod completions;
 pub mod doctor;

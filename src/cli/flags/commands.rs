@@ -159,6 +159,42 @@ pub struct ExportFlags {
     pub overwrite: bool,
 }
 
+/// Flags of `chapter5`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Chapter5Flags {
+    /// A folder of pictures of your own; without it the article's are fetched
+    #[arg(long = "data", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Pretrained weights: auto, a .pth or safetensors file, a URL, hf-hub:OWNER/NAME, or none; without it the article's are fetched if
+    /// the pictures are photographs
+    #[arg(long, value_name = "FILE|URL|auto|none")]
+    pub weights: Option<String>,
+    /// Architecture [default: resnet34]
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<String>,
+    /// Epochs of the last fit [default: 12]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// The article's last run, a ResNet-50, on a processor too
+    #[arg(long)]
+    pub resnet50: bool,
+    /// Compute in bf16, or the ResNet-50 alone without it on a GPU
+    #[arg(long, conflicts_with = "fp16")]
+    pub bf16: bool,
+    /// Compute in f16
+    #[arg(long)]
+    pub fp16: bool,
+    /// Where figures, models and the report go [default: runs/chapter5]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write into the directory even if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Pictures and labels.
+    #[command(flatten)]
+    pub pictures: DataFlags,
+}
+
 /// Flags of `completions`.
 #[derive(Args, Clone, Debug)]
 pub struct CompletionsFlags {

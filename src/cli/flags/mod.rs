@@ -110,6 +110,15 @@ pub enum Command {
   onecycle train \"$(onecycle download imagenette-160)\" --train train --valid val
   onecycle download --list                 what there is")]
     Download(DownloadFlags),
+    /// Run every step of the article, with its figures beside one's own, into one report
+    #[command(
+        name = "chapter5",
+        after_help = "Examples:
+  onecycle chapter5                                   the pets and torchvision's weights, fetched once; small drawings where there is no network
+  onecycle chapter5 --data flowers/ --weights resnet34-b627a593.pth
+  onecycle chapter5 --data clothing/ --train train --valid validation --size 64 --item-size 80"
+    )]
+    Chapter5(Chapter5Flags),
     /// Print a script that completes commands and flags in a shell
     #[command(after_help = "Examples:
   onecycle completions bash > ~/.local/share/bash-completion/completions/onecycle
