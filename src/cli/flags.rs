@@ -251,7 +251,7 @@ pub struct DataFlags {
     #[arg(long, value_name = "NAME")]
     pub valid: Option<String>,
     /// Share of pictures held back for validation [default: 0.2]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE")]
     pub valid_pct: Option<f64>,
     /// Size to which each picture is cropped on the CPU [default: 460]
     #[arg(long, value_name = "PIXELS")]
@@ -260,7 +260,7 @@ pub struct DataFlags {
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
     /// Smallest share of a picture's area that augmentation keeps [default: 0.75]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE")]
     pub min_scale: Option<f64>,
     /// Pictures in a batch [default: 64]
     #[arg(long, value_name = "N")]
@@ -275,7 +275,7 @@ pub struct DataFlags {
     #[arg(long, value_enum)]
     pub cache: Option<CacheRule>,
     /// At most so many GB (10^9 bytes) for decoded pictures [default: a quarter of the free memory; no limit with ram; 50 on disk]
-    #[arg(long, value_name = "GB")]
+    #[arg(long, allow_negative_numbers = true, value_name = "GB")]
     pub cache_gb: Option<f64>,
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
@@ -308,7 +308,7 @@ pub struct ModelFlags {
     #[serde(skip)]
     pub no_pretrained: bool,
     /// Weight decay [default: 0.01]
-    #[arg(long, value_name = "WD")]
+    #[arg(long, allow_negative_numbers = true, value_name = "WD")]
     pub wd: Option<f64>,
     /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
@@ -351,7 +351,7 @@ pub struct TrainFlags {
     #[arg(long, value_name = "N", help_heading = "Model and schedule")]
     pub epochs: Option<usize>,
     /// Highest learning rate of the one-cycle schedule [default: 1e-2]
-    #[arg(long, value_name = "RATE", help_heading = "Model and schedule")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Model and schedule")]
     pub lr: Option<f64>,
     /// Highest learning rates from the first layers to the last, such as 1e-6..1e-4
     #[arg(long, value_name = "LOW..HIGH", conflicts_with = "lr", help_heading = "Model and schedule")]
@@ -434,10 +434,10 @@ pub struct LrFindFlags {
     #[arg(long, value_name = "FILE", default_value = "lr_find.png")]
     pub out: PathBuf,
     /// The first batch's learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 1e-7)]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", default_value_t = 1e-7)]
     pub start_lr: f64,
     /// The learning rate to rise to
-    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", default_value_t = 10.0)]
     pub end_lr: f64,
     /// Batches
     #[arg(long, value_name = "N", default_value_t = 100)]
