@@ -56,7 +56,8 @@ pub enum ErrorKind {
 }
 
 /// A failure: what, on which item, and what to do.
-#[derive(Debug)]
+///
+/// Its `Debug` is its `Display` with the causes below, since that is what a program prints whose `main` returns an error.
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -155,6 +156,18 @@ impl Error {
     /// What failed, without item and remedy.
     pub fn message(&self) -> &str {
         &self.message
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  because: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

@@ -65,7 +65,7 @@ fn flags_are_understood() {
 
 #[test]
 fn wrong_values_are_refused_in_words() {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 19] = [
         (&[], "the folder with the pictures is missing"),
         (&["d", "--bs", "0"], "--bs: 0 is out of range (it takes a number from 1 to 65536)"),
         (&["d", "--epochs", "0"], "--epochs: 0 is out of range"),
@@ -78,6 +78,8 @@ fn wrong_values_are_refused_in_words() {
         (&["d", "--lr", "0"], "--lr: 0 is out of range"),
         (&["d", "--lr", "inf"], "--lr: inf is out of range"),
         (&["d", "--wd=-1"], "--wd: -1 is out of range"),
+        (&["d", "--wd", "-1"], "--wd: -1 is out of range"),
+        (&["d", "--lr", "-0.5"], "--lr: -0.5 is out of range"),
         (&["d", "--threads", "0"], "--threads: 0 is out of range"),
         (&["d", "--arch", "resnet35"], "--arch: there is no architecture called `resnet35` (there are resnet18"),
         (&["d", "--label", "re"], "--label: the rule `re` needs an expression"),

@@ -140,6 +140,6 @@ mod tests {
         assert_eq!(row, "12        0.500000    None        None        1:01:05   ");
         // As Python prints them.
         let row = Table::new(["r2"]).row(0, &[Some(f64::INFINITY), Some(-0.0), Some(f64::NAN)], 1.0);
-        assert_eq!(row, "0         inf         -0.000000   nan         00:01     ");
+        assert_eq!(row, "0         inf         -0.000000   nan       00:01     ");
     }
 }

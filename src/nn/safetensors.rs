@@ -29,8 +29,8 @@ pub struct Contents {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The format's own limit for the header.
-const MAX_HEADER: u64 = 100_000_000;
+/// Bytes of the header. The format allows 100 MB, which could describe a million tensors; a hundred thousand need 13.
+const MAX_HEADER: u64 = 16 << 20;
 /// Axes of a tensor, as in torch.
 const MOST_AXES: usize = 64;
 
@@ -121,7 +121,7 @@ pub fn parse(bytes: &[u8]) -> Result<Contents> {
     let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
     let length = length.ok_or_else(|| bad(format!("{} bytes are too few for a header", bytes.len())))?;
     if length > MAX_HEADER || length > (bytes.len() - 8) as u64 {
-        return Err(bad(format!("the header's length {length} exceeds the file or the format's limit")));
+        return Err(bad(format!("the header's length {length} exceeds the file or the limit of {MAX_HEADER}")));
     }
     let (header, data) = bytes[8..].split_at(length as usize);
     let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("the header is not valid: {e}")))?;

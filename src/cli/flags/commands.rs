@@ -44,7 +44,7 @@ pub struct TrainFlags {
     #[arg(long, value_name = "N", help_heading = "Model and schedule")]
     pub epochs: Option<usize>,
     /// Highest learning rate of the one-cycle schedule [default: 1e-2]
-    #[arg(long, value_name = "RATE", help_heading = "Model and schedule")]
+    #[arg(long, allow_hyphen_values = true, value_name = "RATE", help_heading = "Model and schedule")]
     pub lr: Option<f64>,
     /// Highest learning rates from the first layers to the last, such as 1e-6..1e-4
     #[arg(long, value_name = "LOW..HIGH", conflicts_with = "lr", help_heading = "Model and schedule")]
@@ -116,7 +116,7 @@ pub struct BenchLoaderFlags {
     /// The folder with the pictures
     pub dir: PathBuf,
     /// Seconds for each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SECONDS", default_value_t = 5.0)]
     pub seconds: f64,
     /// Print one JSON object: load, cached, compute in pictures a second, limit, advice
     #[arg(long)]
@@ -244,10 +244,10 @@ pub struct LrFindFlags {
     #[arg(long, value_name = "FILE", default_value = "lr_find.png")]
     pub out: PathBuf,
     /// The first batch's learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 1e-7)]
+    #[arg(long, allow_hyphen_values = true, value_name = "RATE", default_value_t = 1e-7)]
     pub start_lr: f64,
     /// The learning rate to rise to
-    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    #[arg(long, allow_hyphen_values = true, value_name = "RATE", default_value_t = 10.0)]
     pub end_lr: f64,
     /// Batches
     #[arg(long, value_name = "N", default_value_t = 100)]

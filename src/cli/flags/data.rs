@@ -41,7 +41,7 @@ pub struct DataFlags {
     #[arg(long, value_name = "NAME")]
     pub valid: Option<String>,
     /// Share of pictures held back for validation [default: 0.2]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "SHARE")]
     pub valid_pct: Option<f64>,
     /// Size to which each picture is cropped on the CPU [default: 460]
     #[arg(long, value_name = "PIXELS")]
@@ -50,7 +50,7 @@ pub struct DataFlags {
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
     /// Smallest share of a picture's area that augmentation keeps [default: 0.75]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "SHARE")]
     pub min_scale: Option<f64>,
     /// Pictures in a batch [default: 64]
     #[arg(long, value_name = "N")]
@@ -65,7 +65,7 @@ pub struct DataFlags {
     #[arg(long, value_enum)]
     pub cache: Option<CacheRule>,
     /// At most so many GB (10^9 bytes) for decoded pictures [default: a quarter of the free memory; no limit with ram; 50 on disk]
-    #[arg(long, value_name = "GB")]
+    #[arg(long, allow_hyphen_values = true, value_name = "GB")]
     pub cache_gb: Option<f64>,
     /// Leave out pictures that cannot be read, instead of stopping
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]

@@ -24,7 +24,7 @@ pub struct ModelFlags {
     #[serde(skip)]
     pub no_pretrained: bool,
     /// Weight decay [default: 0.01]
-    #[arg(long, value_name = "WD")]
+    #[arg(long, allow_hyphen_values = true, value_name = "WD")]
     pub wd: Option<f64>,
     /// Compute in bf16: half the memory for activations; weights and sums stay in f32. For GPUs; the CPU only imitates it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]

@@ -78,7 +78,7 @@ fn p_norm(gradients: &[&Tensor], p: f64) -> Result<GradientNorm> {
 /// Norm and health of `gradients`, taken as one long vector.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there are none, or dtypes or devices differ; on a GPU they are f32.
+/// [`ErrorKind::Shape`] when there are none, or dtypes or devices differ; on a GPU they are f32.
 pub fn gradient_norm(gradients: &[&Tensor]) -> Result<GradientNorm> {
     if gradients.is_empty() {
         return Err(Error::shape("gradient_norm", "there are no gradients"));
