@@ -1,6 +1,6 @@
 //! The article's chapter 5, line for line: each Python line stands as a comment above its Rust.
 //!
-//!     cargo run --release --example chapter5                     pictures drawn on the spot, small, about two minutes
+//!     cargo run --release --example chapter5                     pictures drawn on the spot, small, about three minutes
 //!     cargo run --release --example chapter5 -- --pets           the article's data and sizes; downloads 812 MB, once
 //!     cargo run --release --example chapter5 -- DIR              pictures of your own
 //!
@@ -8,7 +8,8 @@
 //! them; without the flag they are fresh), `--regex RE` (whose first group is the class in a file's name), `--size N` (what the network
 //! sees), `--epochs N` (of the last fit), `--resnet50` (the article's last run, in half precision). Figures go to `runs/chapter5`.
 //!
-//! The drawn pictures are for a ResNet-18 from fresh weights: what only pretrained ones make sensible is then left out, and says so.
+//! The drawn pictures are for a ResNet-18 from fresh weights. `onecycle chapter5` does the same with the article's figures beside its own, and
+//! writes a report.
 
 // from fastai.vision.all import *
 use onecycle::learner::{FineTune, FitOptions};
@@ -74,14 +75,15 @@ fn main() -> Result<()> {
     found.plot().save(figures.join("lr_find.png"))?;
 
     // learn.fine_tune(2, base_lr=1e-2)
-    //     It freezes a pretrained body, fits the head, unfreezes and fits everything; a fresh body would stay random.
-    if args.weights.is_some() {
-        let recipe = FineTune { base_lr: 1e-2, ..FineTune::default() };
-        learn.fine_tune_with(2, &recipe, FitOptions::default())?;
-        // learn = cnn_learner(dls, resnet34, metrics=error_rate)
-        //     The article begins anew.
-        learn = cnn_learner()?;
-    }
+    //     It freezes the body, fits the head, unfreezes and fits everything. It is made for pretrained bodies: a fresh one is random while it is frozen.
+    let recipe = FineTune { base_lr: 1e-2, ..FineTune::default() };
+    learn.fine_tune_with(2, &recipe, FitOptions::default())?;
+
+    // learn = cnn_learner(dls, resnet34, metrics=error_rate)
+    // lr_min, lr_steep = learn.lr_find()
+    //     The article begins anew.
+    learn = cnn_learner()?;
+    learn.lr_find()?.plot().save(figures.join("lr_find_again.png"))?;
 
     // learn.fit_one_cycle(2, lr_max=1e-2)
     //     The article's body is pretrained and frozen here. A fresh one would stay random if it were, so all layers train.

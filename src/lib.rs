@@ -83,10 +83,10 @@
 //!
 //! # Features
 //!
-//! `cli` (the program), `plot` (figures and the report) and `download` (`untar_data`, and pretrained weights from the network) are on by
-//! default; `tensorboard` (its event files, by a callback) is off, and brings no package. `default-features = false`
-//! leaves the trainer: it prints nothing, knows no network and opens no files but those it is asked for. `examples/embed.rs` uses
-//! it that way.
+//! `cli` (the program), `plot` (figures and the report), `download` (`untar_data`, and pretrained weights from the network) and
+//! `checkpoint` (fits that survive their process) are on by default; `tensorboard` (its event files, by a callback) and `onnx` (models
+//! for other runtimes) are off. `default-features = false` leaves the trainer: it prints nothing, knows no network and opens no files
+//! but those it is asked for. `examples/embed.rs` uses it that way.
 #![deny(missing_docs)]
 
 pub mod autograd;

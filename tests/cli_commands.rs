@@ -150,6 +150,64 @@ fn interpret_export_and_report_read_a_run() {
     assert!(refused(&onecycle(&["report", place.data(), "--out", shown(&page)]), 1).contains("history.csv"));
 }
 
+/// On a folder, and on drawings where there is no network: the article's steps in its order, its figures, and a report.
+#[test]
+fn the_article_runs_on_whatever_there_is() {
+    let place = Place::new(2, 16);
+    let small = ["--arch", "resnet18-w4", "--size", "32", "--item-size", "36", "--epochs", "2", "--device", "cpu"];
+    let steps = [
+        ">>> dblock.summary(path)",
+        ">>> dls.show_batch()",
+        ">>> lr_min, lr_steep = learn.lr_find()",
+        "(0.010000000149011612, 0.0063095735386013985)  in the article",
+        ">>> learn.fine_tune(2, base_lr=1e-2)",
+        "0.089986 in the article",
+        ">>> learn.fit_one_cycle(2, lr_max=1e-2)",
+        "0.096752 in the article",
+        "Model frozen up to parameter group #2",
+        ">>> learn.unfreeze()",
+        "Model unfrozen",
+        ">>> learn.fit_one_cycle(2, lr_max=slice(1e-6, 1e-4))",
+        "0.073072 in the article",
+        ">>> learn.recorder.plot_loss()",
+        ">>> learn.fine_tune(6, freeze_epochs=1)",
+        "0.050744 in the article",
+    ];
+    let in_order = |told: &str, steps: &[&str]| {
+        let mut rest = told;
+        for step in steps {
+            let at = rest.find(step).unwrap_or_else(|| panic!("{step} is missing, or not in its place:\n{told}"));
+            rest = &rest[at + step.len()..];
+        }
+    };
+    let out = place.out.with_file_name("chapter5");
+    let named =
+        ["chapter5", "--data", place.data(), "--weights", "none", "--bs", "8", "--resnet50", "--out", shown(&out)];
+    let told = done(&program().args(named).args(small).output().unwrap());
+    in_order(&told, &steps);
+    assert!(told.contains("not as in the article: the weights are fresh"));
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for part in ["0.477657", "0.177980", "Top losses", "Not as in the article", "onecycle chapter5 --data"] {
+        assert!(report.contains(part), "{part}");
+    }
+    for name in ["show_batch.png", "show_batch_unique.png", "lr_find.png", "lr_find_unfrozen.png", "plot_loss.png"] {
+        assert!(out.join(name).metadata().unwrap().len() > 1000, "{name}");
+    }
+    done(&onecycle(&["evaluate", shown(&out.join("model.safetensors")), place.data()]));
+
+    let drawn = place.out.with_file_name("drawn");
+    let mut offline = program();
+    offline.args(["chapter5", "--out", shown(&drawn)]).args(small);
+    offline.env("ONECYCLE_OFFLINE", "1").env("ONECYCLE_HOME", place.out.with_file_name("home"));
+    let output = offline.output().unwrap();
+    in_order(&done(&output), &steps[..14]);
+    assert!(text(&output.stderr).contains("they can't be had"), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("left out on a processor"));
+
+    let err = refused(&onecycle(&["chapter5", "--data", "nowhere", "--out", shown(&place.out.with_file_name("x"))]), 1);
+    assert!(err.contains("nowhere"), "{err}");
+}
+
 #[test]
 fn bench_loader_names_the_limit() {
     let place = Place::new(2, 20);

@@ -157,6 +157,28 @@ fn a_full_disk_keeps_the_last_checkpoint() {
 }
 
 #[test]
+fn a_run_out_of_time_says_so_and_goes_on() {
+    let place = Place::new(2, 20);
+    let whole = place.out.with_file_name("whole");
+    let fixed = ["--epochs", "3", "--device", "cpu"];
+    assert!(onecycle(&train(place.data(), whole.to_str().unwrap(), &fixed)).status.success());
+    let mut stops = 0;
+    // So short that each start ends after its first batch.
+    let limited = [&fixed[..], &["--resume", "--time-limit", "1e-6"]].concat();
+    loop {
+        let output = place.train(&limited);
+        match output.status.code() {
+            Some(75) => stops += 1,
+            Some(0) => break,
+            other => panic!("{other:?}: {}", text(&output.stderr)),
+        }
+        assert!(stops < 60, "it doesn't come to an end");
+    }
+    assert!(stops > 5, "{stops} stops");
+    assert!(model(&place.out) == model(&whole));
+}
+
+#[test]
 fn a_run_goes_on_with_its_own_settings_only() {
     let place = Place::new(2, 12);
     // Where nothing is, it begins.

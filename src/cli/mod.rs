@@ -9,7 +9,8 @@
 //! 4. [`output`] and [`signals`] are what they print through and are stopped by.
 //!
 //! Results go to standard output and everything meant for people to standard error, so that `onecycle predict .. | sort`
-//! does what it looks like. The exit status is 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+//! does what it looks like. The exit status is 0 done, 1 failed, 2 wrong usage, 75 out of time, 130
+//! interrupted, 143 terminated.
 
 pub mod commands;
 pub mod data;
@@ -29,6 +30,7 @@ use output::{Console, Verbosity};
 use signals::Interrupt;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// What a command prints through, and what tells it to stop.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Context {
     pub console: Console,
     /// Set by the first Ctrl-C, SIGTERM or SIGHUP.
     pub interrupt: Interrupt,
+    /// When the program began.
+    pub began: Instant,
 }
 
 /// The program: parses its arguments, runs the command, says what went wrong.
@@ -46,6 +50,7 @@ pub fn main() -> ExitCode {
 
 /// [`main`] with given arguments; the first is the program's name.
 pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let began = Instant::now();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(message) => {
@@ -70,7 +75,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(output::FAILED);
         }
     };
-    let context = Context { console, interrupt };
+    let context = Context { console, interrupt, began };
     let outcome = job(&context);
     if let Err(error) = &outcome {
         context.console.error(error);

@@ -18,6 +18,7 @@ use crate::vision::ShowBatch;
 use crate::{Device, Result, device};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file of a run directory with a row for each epoch.
 pub const HISTORY: &str = "history.csv";
@@ -124,6 +125,9 @@ fn resumable(mut learn: Learner, settings: &TrainSettings, out: &Path, context: 
             Some(n) => checkpoint.every(n),
             None => checkpoint,
         });
+    }
+    if let Some(minutes) = settings.time_limit {
+        learn.add_cb(context.interrupt.deadline(context.began + Duration::from_secs_f64(60.0 * minutes)));
     }
     if !settings.resume {
         // Of the run that is written over.

@@ -7,19 +7,59 @@
 //! signal-hook does this without unsafe code of ours. ctrlc, the usual choice, cannot tell SIGTERM from SIGINT,
 //! and starts a thread; it also brings ten packages for macOS and Windows along.
 //!
+//! A time limit (`train --time-limit`) stops in the same way, with the status 75.
+//!
 //! A signal that was ignored when the program started stays ignored: that is how `nohup` and a script's `&` say that the
 //! run is to go on when the terminal closes.
 
+use crate::learner::Learner;
+use crate::learner::callback::{AFTER_BATCH, Callback, Event, Signal};
 use crate::{Error, ErrorKind, Result};
 use signal_hook::consts::signal;
 use signal_hook::flag;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 #[cfg(unix)]
 const SIGNALS: [i32; 3] = [signal::SIGINT, signal::SIGTERM, signal::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [signal::SIGINT, signal::SIGTERM];
+
+/// Exit status: stopped because the time is up, with all that is needed to go on. (`EX_TEMPFAIL` of sysexits.h: try again later.)
+pub const OUT_OF_TIME: u8 = 75;
+
+/// No signal's number: the time is up.
+const LATE: usize = usize::MAX;
+
+/// Asks to stop when the time is up.
+pub struct Deadline {
+    at: Instant,
+    flag: Arc<AtomicUsize>,
+}
+
+impl Callback for Deadline {
+    fn name(&self) -> &'static str {
+        "Deadline"
+    }
+
+    fn order(&self) -> i32 {
+        -20 // before those that look at the flag
+    }
+
+    fn events(&self) -> Option<&'static [Event]> {
+        Some(&[AFTER_BATCH])
+    }
+
+    /// In training only: a validation that begins is finished, so that every start gets further than the one before.
+    fn after_batch(&mut self, learn: &mut Learner) -> Signal {
+        if learn.is_training() && Instant::now() >= self.at {
+            // A signal that came before is the better reason.
+            let _ = self.flag.compare_exchange(0, LATE, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
 
 /// Whether, and by which signal, the process has been asked to stop. Clones share the answer.
 #[derive(Clone, Debug)]
@@ -58,6 +98,11 @@ impl Interrupt {
         Some(self.0.load(Ordering::SeqCst)).filter(|n| *n != 0)
     }
 
+    /// From when on the answer is yes, with the status [`OUT_OF_TIME`]. Whoever trains looks at it with every batch.
+    pub fn deadline(&self, at: Instant) -> Deadline {
+        Deadline { at, flag: self.flag() }
+    }
+
     /// Whether one came.
     pub fn is_set(&self) -> bool {
         self.signal().is_some()
@@ -65,7 +110,10 @@ impl Interrupt {
 
     /// The exit status that tells the signal: 128 and its number, as shells have it.
     pub fn status(&self) -> Option<u8> {
-        self.signal().and_then(|n| u8::try_from(128 + n).ok())
+        match self.signal()? {
+            LATE => Some(OUT_OF_TIME),
+            n => u8::try_from(128 + n).ok(),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         out,
         overwrite: settings.overwrite,
         resume: false,
+        time_limit: None,
         checkpoint_every: Some(0), // it is over before it is worth going on with
         data: DataSettings {
             label: LabelRule::Re,

@@ -26,6 +26,10 @@ pub struct TrainFlags {
     #[arg(long, conflicts_with = "overwrite")]
     #[serde(skip)]
     pub resume: bool,
+    /// Stop after so many minutes, with a checkpoint and exit status 75; --resume goes on
+    #[arg(long, allow_hyphen_values = true, value_name = "MINUTES")]
+    #[serde(skip)]
+    pub time_limit: Option<f64>,
     /// Write a checkpoint after so many batches, and not only after every epoch; 0 for none at all
     #[arg(long, value_name = "N")]
     pub checkpoint_every: Option<usize>,

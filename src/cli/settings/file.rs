@@ -80,7 +80,9 @@ fn parse(text: &str) -> Result<File> {
 fn keys() -> Vec<String> {
     let command = CommonFlags::augment_args(TrainFlags::augment_args(clap::Command::new("train")));
     let names = command.get_arguments().map(|a| a.get_long().map_or_else(|| a.get_id().to_string(), String::from));
-    names.filter(|name| !["config", "overwrite", "resume", "no-pretrained"].contains(&name.as_str())).collect()
+    names
+        .filter(|name| !["config", "overwrite", "resume", "time-limit", "no-pretrained"].contains(&name.as_str()))
+        .collect()
 }
 
 #[cfg(test)]

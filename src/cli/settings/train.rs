@@ -22,6 +22,9 @@ pub struct TrainSettings {
     /// Whether it goes on with an interrupted run; also of the moment.
     #[serde(skip)]
     pub resume: bool,
+    /// Minutes after which it stops; of the moment as well.
+    #[serde(skip)]
+    pub time_limit: Option<f64>,
     /// Batches between two checkpoints; none: epochs only; 0: there are no checkpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<usize>,
@@ -73,6 +76,7 @@ impl TrainSettings {
             dir,
             overwrite: flags.overwrite,
             resume: flags.resume,
+            time_limit: flags.time_limit,
             checkpoint_every: flags.checkpoint_every,
             data: DataSettings::resolve(flags.data)?,
             epochs: flags.epochs.unwrap_or(5),
@@ -81,6 +85,7 @@ impl TrainSettings {
             common: Common::resolve(common)?,
         };
         Check("--epochs").within(settings.epochs, 1, 100_000)?;
+        settings.time_limit.map_or(Ok(()), |minutes| Check("--time-limit").above(minutes, 0.0, 1e6))?;
         settings.checkpoint_every.map_or(Ok(()), |n| Check("--checkpoint-every").within(n, 0, 1_000_000_000))?;
         settings.freeze_epochs.map_or(Ok(()), |n| Check("--freeze-epochs").within(n, 0, 100_000))?;
         Check("--lr").above(settings.lr, 0.0, 100.0)?;
