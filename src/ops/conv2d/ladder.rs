@@ -1,12 +1,15 @@
 //! The rungs of a GPU's convolution, one by one: for benches and for tests that compare them.
 //!
-//! Training takes the highest rung that serves a layer, up to [`highest`]. That is [`Rung::Tiled`] until a GPU has verified the one above;
-//! [`set_highest`] changes it.
+//! Training takes the highest rung that serves a layer, up to [`highest`]. That is [`Rung::Tiled`] until a GPU has been seen to compute rightly
+//! with the one above, as `kernels/verified.json` notes; `ONECYCLE_KERNELS=naive`, `tiled` or `tensor` in the environment, or
+//! [`set_highest`], say otherwise.
 
 use super::{Geometry, cuda};
 use crate::device::Device;
+use crate::device::report::is_verified;
 use crate::tensor::{DType, Tensor, same_kind};
 use crate::{Error, ErrorKind, Result};
+use std::ffi::OsStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A version of the kernels; `kernels/conv2d.cu` tells what each is about.
@@ -31,17 +34,51 @@ impl Rung {
     }
 
     /// What training uses for a layer.
-    pub(super) fn best(g: &Geometry, dtype: DType) -> Rung {
-        let highest = highest();
-        if highest.serves(g, dtype) { highest } else { Rung::Tiled }
+    ///
+    /// # Errors
+    /// As [`highest`].
+    pub(super) fn best(g: &Geometry, dtype: DType) -> Result<Rung> {
+        let highest = highest()?;
+        Ok(if highest.serves(g, dtype) { highest } else { Rung::Tiled })
+    }
+
+    /// Its name in [`VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Naive => "naive",
+            Rung::Tiled => "tiled",
+            Rung::TensorCores => "tensor",
+        }
     }
 }
 
-static HIGHEST: AtomicUsize = AtomicUsize::new(1);
+/// The variable of the environment that names the highest rung.
+pub const VARIABLE: &str = "ONECYCLE_KERNELS";
 
-/// The highest rung that training uses.
-pub fn highest() -> Rung {
-    Rung::ALL[HIGHEST.load(Ordering::Relaxed).min(Rung::ALL.len() - 1)]
+/// A place in [`Rung::ALL`], once it is known.
+static HIGHEST: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// The highest rung that training uses: what [`set_highest`] has said, else [`VARIABLE`], else what a GPU has verified.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] when the variable names no rung.
+pub fn highest() -> Result<Rung> {
+    if let Some(rung) = Rung::ALL.get(HIGHEST.load(Ordering::Relaxed)) {
+        return Ok(*rung);
+    }
+    let rung = named(std::env::var_os(VARIABLE).as_deref(), is_verified("conv2d_mma"))?;
+    set_highest(rung);
+    Ok(rung)
+}
+
+fn named(name: Option<&OsStr>, verified: bool) -> Result<Rung> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(if verified { Rung::TensorCores } else { Rung::Tiled });
+    };
+    Rung::ALL.into_iter().find(|rung| name == rung.name()).ok_or_else(|| {
+        let error = Error::new(ErrorKind::Argument, format!("`{}` is no version of the kernels", name.display()));
+        error.on(VARIABLE).remedy("it takes naive, tiled or tensor; unset, the fastest that a GPU has verified is used")
+    })
 }
 
 /// Sets the highest rung that training uses, in the whole program.
@@ -138,11 +175,28 @@ mod tests {
     #[test]
     fn training_takes_what_serves_and_no_more_than_it_may() {
         let g = |c, k| Geometry { n: 1, h: 8, w: 8, c, k, r: 3, s: 3, p: 8, q: 8, stride: [1, 1], padding: [1, 1] };
-        assert_eq!(Rung::best(&g(64, 64), DType::BF16), Rung::Tiled, "until a GPU has verified more");
-        set_highest(Rung::TensorCores);
-        assert_eq!(Rung::best(&g(64, 64), DType::BF16), Rung::TensorCores);
-        assert_eq!(Rung::best(&g(3, 64), DType::BF16), Rung::Tiled, "three channels are no chunk of eight");
-        assert_eq!(Rung::best(&g(64, 64), DType::F32), Rung::Tiled);
+        let best = |c, k, dtype| Rung::best(&g(c, k), dtype).unwrap();
         set_highest(Rung::Tiled);
+        assert_eq!(best(64, 64, DType::BF16), Rung::Tiled);
+        set_highest(Rung::TensorCores);
+        assert_eq!(best(64, 64, DType::BF16), Rung::TensorCores);
+        assert_eq!(best(3, 64, DType::BF16), Rung::Tiled, "three channels are no chunk of eight");
+        assert_eq!(best(64, 64, DType::F32), Rung::Tiled);
+        set_highest(Rung::Naive);
+        assert_eq!(best(64, 64, DType::BF16), Rung::Naive);
+        set_highest(Rung::Tiled);
+    }
+
+    #[test]
+    fn the_environment_wins_over_what_is_verified() {
+        let named = |name: &str, verified| named(Some(OsStr::new(name)), verified);
+        for (name, rung) in [("naive", Rung::Naive), ("tiled", Rung::Tiled), ("tensor", Rung::TensorCores)] {
+            assert_eq!(named(name, true).unwrap(), rung);
+            assert_eq!(named(name, false).unwrap(), rung);
+        }
+        assert_eq!(named("", true).unwrap(), Rung::TensorCores);
+        assert_eq!(super::named(None, false).unwrap(), Rung::Tiled, "nothing is used unverified");
+        let error = named("cudnn", true).unwrap_err().to_string();
+        assert!(error.starts_with("ONECYCLE_KERNELS: `cudnn` is no version of the kernels"), "{error}");
     }
 }

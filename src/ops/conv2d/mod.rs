@@ -115,7 +115,7 @@ pub fn conv2d(
         Device::Cpu => for_float!(dtype, T => {
             cpu::forward::<T>(&g, x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
         }),
-        Device::Cuda(gpu) => cuda::forward(gpu, Rung::best(&g, dtype), &g, x, weight, bias, &mut y)?,
+        Device::Cuda(gpu) => cuda::forward(gpu, Rung::best(&g, dtype)?, &g, x, weight, bias, &mut y)?,
     }
     let save = |needs: &[bool]| Conv2dBackward {
         g,
@@ -143,7 +143,7 @@ impl Backward for Conv2dBackward {
                 Device::Cpu => {
                     for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()))
                 }
-                Device::Cuda(gpu) => cuda::input_gradient(gpu, Rung::best(g, dtype), g, &dy, &weight, &mut dx)?,
+                Device::Cuda(gpu) => cuda::input_gradient(gpu, Rung::best(g, dtype)?, g, &dy, &weight, &mut dx)?,
             }
             watch::lap(Phase::Backward, "conv2d input gradient", dy.shape());
             Ok(dx)
@@ -152,7 +152,7 @@ impl Backward for Conv2dBackward {
             let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype.master(), device)?;
             match device {
                 Device::Cpu => for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut())),
-                Device::Cuda(gpu) => cuda::weight_gradient(gpu, Rung::best(g, dtype), g, &x, &dy, &mut dw)?,
+                Device::Cuda(gpu) => cuda::weight_gradient(gpu, Rung::best(g, dtype)?, g, &x, &dy, &mut dw)?,
             }
             watch::lap(Phase::Backward, "conv2d weight gradient", dy.shape());
             Ok(dw)
