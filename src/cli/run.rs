@@ -74,7 +74,7 @@ pub fn train_once(
 ) -> Result<[Option<f64>; 3]> {
     let dls = data::load(&settings.data, &settings.dir, seed, context)?;
     create_dir(out)?;
-    let batch = dls.batch_cells(&ShowBatch::default())?;
+    let batch = interpretation::named_below(&settings.dir, dls.batch_cells(&ShowBatch::default())?);
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
 
     let mut learn = learner(&settings.model, &dls, device, context)?;
@@ -235,7 +235,7 @@ fn save(
     report = report.epochs(table.names(), &rows).batch(&batch);
     report = report.learning_curve(&recorder.plot_loss()).schedule(&recorder.plot_sched());
     if finished && dls.valid.n_items() > 0 {
-        report = interpretation::sections(&Interpretation::from_learner(learn)?, report, out, 9)?;
+        report = interpretation::sections(&Interpretation::from_learner(learn)?, report, &settings.dir, out, 9)?;
     }
     let model = out.join("model.safetensors");
     let report = report.settings(&settings.to_toml()?).environment(&environment(learn, seed)).usage(&[

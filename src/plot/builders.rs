@@ -4,16 +4,18 @@ use super::{Chart, Figure, HeatMap, Scale, Style};
 use crate::{Error, ErrorKind, Result};
 
 /// `recorder.plot_loss()`: smoothed training losses from step `skip_start` on (5 unless you know better: the first ones
-/// would squeeze all others), and validation losses as `(step, loss)` at the end of each epoch.
+/// would squeeze all others; a run of fewer is shown whole), and validation losses as `(step, loss)` at the end of each epoch.
 pub fn loss_curve(train: &[f64], valid: &[(usize, f64)], skip_start: usize) -> Figure {
     Figure::of(loss_chart(train, valid, skip_start))
 }
 
 /// [`loss_curve`] as a chart, to go on with.
 pub fn loss_chart(train: &[f64], valid: &[(usize, f64)], skip_start: usize) -> Chart {
+    let skip_start = if train.len() > skip_start { skip_start } else { 0 };
     let train = train.iter().enumerate().skip(skip_start).map(|(i, loss)| (i as f64, *loss)).collect();
     let valid: Vec<_> = valid.iter().filter(|v| v.0 >= skip_start).map(|v| (v.0 as f64, v.1)).collect();
-    let mut chart = Chart::new("learning curve").axes("steps", "loss").series("train", Style::Line, train);
+    let chart = Chart::new("learning curve").axes("steps", "loss").whole_x();
+    let mut chart = chart.series("train", Style::Line, train);
     if !valid.is_empty() {
         chart = chart.series("valid", Style::LineAndDots, valid);
     }
@@ -24,7 +26,7 @@ pub fn loss_chart(train: &[f64], valid: &[(usize, f64)], skip_start: usize) -> C
 pub fn schedule(hps: &[(&str, &[f64])]) -> Figure {
     let panel = |(name, values): &(&str, &[f64])| {
         let points = values.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect();
-        Chart::new("").axes("steps", *name).series("", Style::Line, points).into()
+        Chart::new("").axes("steps", *name).whole_x().series("", Style::Line, points).into()
     };
     Figure::grid(hps.iter().map(panel).collect(), hps.len().clamp(1, 2)).chart_size(460.0, 300.0)
 }

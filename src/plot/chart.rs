@@ -35,6 +35,8 @@ struct Series {
     name: String,
     style: Style,
     points: Vec<(f64, f64)>,
+    /// Grey and behind the others, instead of in a colour of its own.
+    quiet: bool,
 }
 
 /// A line chart.
@@ -53,6 +55,7 @@ pub struct Chart {
     y_label: String,
     x_scale: Scale,
     y_scale: Scale,
+    whole_x: bool,
     series: Vec<Series>,
     verticals: Vec<f64>,
 }
@@ -75,10 +78,29 @@ impl Chart {
         self
     }
 
+    /// Says that x counts something, epochs or steps: there is no tick at one and a half.
+    pub fn whole_x(mut self) -> Chart {
+        self.whole_x = true;
+        self
+    }
+
     /// Adds a series in the next colour; a series without a name is not in the legend.
     pub fn series(mut self, name: impl Into<String>, style: Style, points: Vec<(f64, f64)>) -> Chart {
-        self.series.push(Series { name: name.into(), style, points });
+        self.series.push(Series { name: name.into(), style, points, quiet: false });
         self
+    }
+
+    /// Adds a grey line behind all others, for them to be compared with; a name makes it part of the legend.
+    pub fn background(mut self, name: impl Into<String>, points: Vec<(f64, f64)>) -> Chart {
+        self.series.push(Series { name: name.into(), style: Style::Line, points, quiet: true });
+        self
+    }
+
+    /// The series with their colours; those behind come first.
+    fn painted(&self) -> impl Iterator<Item = (Paint, &Series)> {
+        let (quiet, loud): (Vec<&Series>, Vec<&Series>) = self.series.iter().partition(|s| s.quiet);
+        let loud = loud.into_iter().enumerate().map(|(i, s)| (Paint::Series(i), s));
+        quiet.into_iter().map(|s| (Paint::Axis, s)).chain(loud)
     }
 
     /// Adds thin vertical lines across the chart, such as the ends of epochs.
@@ -108,7 +130,9 @@ impl Chart {
         let x = Axis::over(self.x_scale, self.values(|p| p.0));
         let y = Axis::over(self.y_scale, self.values(|p| p.1));
         let bottom = height - if self.x_label.is_empty() { 30.0 } else { 50.0 };
-        let y_ticks = y.ticks(((bottom - top) / 42.0) as usize);
+        // An axis that was made up has nothing to tell.
+        let empty = self.values(|p| p.1).next().is_none();
+        let y_ticks = if empty { vec![] } else { y.ticks(((bottom - top) / 42.0) as usize) };
         let widest = y_ticks.iter().map(|t| font::width(&t.1, TICK, Face::Regular)).fold(0.0, f32::max);
         let left = 12.0 + widest + if self.y_label.is_empty() { 6.0 } else { 26.0 };
         let frame = Frame { left, right: width - 18.0, top, bottom };
@@ -122,22 +146,26 @@ impl Chart {
             scene.line((frame.x(at), frame.top), (frame.x(at), frame.bottom), 1.0, Paint::Grid);
         }
         scene.line((frame.left, frame.bottom), (frame.right, frame.bottom), 1.0, Paint::Axis);
-        self.x_ticks(&mut scene, &x, &frame);
+        if !empty {
+            self.x_ticks(&mut scene, &x, &frame);
+        }
         let middle = (frame.left + frame.right) / 2.0;
         scene.text(middle, height - 10.0, &self.x_label, LABEL, Paint::Muted, Anchor::Middle);
         let middle = (frame.top + frame.bottom) / 2.0;
         scene.upwards(12.0 + LABEL * 0.5, middle, &self.y_label, LABEL, Paint::Muted, Anchor::Middle);
 
-        for (i, series) in self.series.iter().enumerate() {
+        for (paint, series) in self.painted() {
             let place = |(px, py): &(f64, f64)| {
                 let (px, py) = (x.place(*px), y.place(*py));
                 (px.is_finite() && py.is_finite()).then(|| (frame.x(px), frame.y(py)))
             };
-            draw(&mut scene, series, Paint::Series(i), place);
+            draw(&mut scene, series, paint, place);
         }
-        if self.series.iter().all(|s| s.points.is_empty()) {
+        if empty {
+            let nothing = self.series.iter().all(|s| s.points.is_empty());
+            let text = if nothing { "nothing recorded yet" } else { "nothing recorded that has a place here" };
             let (x, y) = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-            scene.text(x, y, "nothing recorded yet", LABEL, Paint::Muted, Anchor::Middle);
+            scene.text(x, y, text, LABEL, Paint::Muted, Anchor::Middle);
         }
         scene
     }
@@ -152,8 +180,7 @@ impl Chart {
             y += 8.0;
         }
         let mut x = 16.0;
-        let named = self.series.iter().enumerate().filter(|(_, s)| !s.name.is_empty());
-        for (i, series) in named {
+        for (paint, series) in self.painted().filter(|(_, s)| !s.name.is_empty()) {
             let name = font::ellipsis(&series.name, LEGEND, Face::Regular, scene.width - 70.0);
             let needed = 24.0 + font::width(&name, LEGEND, Face::Regular);
             if x == 16.0 {
@@ -161,7 +188,6 @@ impl Chart {
             } else if x + needed > scene.width - 16.0 {
                 (x, y) = (16.0, y + 18.0);
             }
-            let paint = Paint::Series(i);
             if series.style != Style::Dots {
                 scene.line((x, y - 4.0), (x + 17.0, y - 4.0), 2.4, paint);
             }
@@ -176,6 +202,11 @@ impl Chart {
 
     fn x_ticks(&self, scene: &mut Scene, x: &Axis, frame: &Frame) {
         for (value, label) in x.ticks(((frame.right - frame.left) / 72.0) as usize) {
+            let label = match self.whole_x && self.x_scale == Scale::Linear {
+                true if value.fract() != 0.0 => continue,
+                true => format!("{value:.0}").replace('-', "−"),
+                false => label,
+            };
             let at = frame.x(x.place(value));
             scene.line((at, frame.bottom), (at, frame.bottom + 5.0), 1.0, Paint::Axis);
             scene.text(at, frame.bottom + 19.0, label, TICK, Paint::Muted, Anchor::Middle);
@@ -235,7 +266,10 @@ impl Axis {
         let (low, high) = match scale {
             _ if low > high => (0.0, 1.0),
             // One value alone still needs an axis around it.
-            Scale::Linear if low == high => (low - 0.5 * low.abs().max(1e-12), high + 0.5 * high.abs().max(1e-12)),
+            Scale::Linear if low == high => {
+                let room = if low == 0.0 { 0.5 } else { 0.5 * low.abs().max(1e-12) };
+                (low - room, high + room)
+            }
             Scale::Log if low == high => (low - 0.5, high + 0.5),
             _ => (low, high),
         };
@@ -290,7 +324,8 @@ fn draw(scene: &mut Scene, series: &Series, paint: Paint, place: impl Fn(&(f64, 
             scene.marks.extend(run.iter().map(|&(x, y)| Mark::Dot { x, y, r, paint }));
         }
         if series.style != Style::Dots && run.len() > 1 {
-            scene.marks.push(Mark::Line { points: thin(run), width: 1.8, paint });
+            let width = if series.quiet { 1.0 } else { 1.8 };
+            scene.marks.push(Mark::Line { points: thin(run), width, paint });
         }
     }
 }
@@ -334,6 +369,51 @@ mod tests {
         assert_eq!(lines(&scene), [2, 3]);
         let dots = scene.marks.iter().filter(|m| matches!(m, Mark::Dot { .. })).count();
         assert_eq!(dots, 1, "the 3 between two gaps");
+    }
+
+    /// What stands under the x axis, where the y axis has none.
+    fn ticks_of(chart: Chart) -> Vec<String> {
+        let text = |m: Mark| if let Mark::Text(t) = m { Some(t.text) } else { None };
+        chart.layout(600.0, 400.0).marks.into_iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn what_is_counted_has_whole_ticks() {
+        let points = |n: u32| (0..n).map(|i| (f64::from(i), f64::NAN.min(7.0))).collect::<Vec<_>>();
+        let ticks = |n, whole: bool| {
+            let chart = Chart::new("").series("", Style::Line, points(n));
+            let all = ticks_of(if whole { chart.whole_x() } else { chart });
+            // The loss is 7 everywhere: its ticks are 4 .. 10 and come first.
+            all.into_iter().skip_while(|t| t != "10").skip(1).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks(2, false), "0.0 0.2 0.4 0.6 0.8 1.0");
+        assert_eq!(ticks(2, true), "0 1");
+        assert_eq!(ticks(1, true), "0", "one epoch stands in the middle of half an epoch on each side");
+    }
+
+    #[test]
+    fn a_background_takes_no_colour_and_stands_behind() {
+        let line = || vec![(0.0, 1.0), (1.0, 2.0)];
+        let chart = Chart::new("").series("run", Style::Line, line()).background("others", line());
+        let scene = chart.layout(600.0, 400.0);
+        let places: Vec<Paint> = scene
+            .marks
+            .iter()
+            .filter_map(|m| match m {
+                Mark::Line { points, paint, .. } if points[0].0 != points[1].0 && points[0].1 != points[1].1 => {
+                    Some(*paint)
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(places, [Paint::Axis, Paint::Series(0)]);
+    }
+
+    #[test]
+    fn axes_that_nothing_stands_behind_have_no_ticks() {
+        assert_eq!(ticks_of(Chart::new("")), ["nothing recorded yet"]);
+        let diverged = Chart::new("").series("", Style::Line, vec![(0.0, f64::NAN)]);
+        assert_eq!(ticks_of(diverged), ["nothing recorded that has a place here"]);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Figure {
     panels: Vec<Panel>,
     columns: usize,
     chart_size: (f32, f32),
+    /// The width that a heat map should keep to, where there is one.
+    room: Option<f32>,
 }
 
 impl Figure {
@@ -47,7 +49,7 @@ impl Figure {
 
     /// Panels in rows of `columns`.
     pub fn grid(panels: Vec<Panel>, columns: usize) -> Figure {
-        Figure { title: String::new(), panels, columns: columns.max(1), chart_size: (680.0, 400.0) }
+        Figure { title: String::new(), panels, columns: columns.max(1), chart_size: (680.0, 400.0), room: None }
     }
 
     /// A title over all panels.
@@ -110,27 +112,32 @@ impl Figure {
         crate::fs::write_atomic(path, |w| w.write_all(&bytes))
     }
 
-    /// Whether it is as wide as one likes.
-    pub(super) fn is_charts(&self) -> bool {
+    fn is_charts(&self) -> bool {
         self.panels.iter().all(|p| matches!(p, Panel::Chart(_)))
     }
 
-    /// The figure for a page of `width` that has headings of its own: without titles, and charts one by one, so that they
-    /// stand side by side where there is room and below each other on a phone.
+    /// Whether it can be drawn for any width.
+    pub(super) fn is_elastic(&self) -> bool {
+        self.panels.iter().all(|p| matches!(p, Panel::Chart(_) | Panel::Heat(_)))
+    }
+
+    /// The figure for a page of `width` that has headings of its own: without titles (unless they tell several charts
+    /// apart), and charts one by one, so that they stand side by side where there is room and below each other on a phone.
     pub(super) fn for_page(&self, width: f32) -> Vec<Figure> {
         let charts = self.is_charts();
+        let titled = charts && self.panels.len() > 1;
         let size = (width / self.columns as f32, self.chart_size.1.min(width));
         let groups = self.panels.chunks(if charts { 1 } else { self.panels.len().max(1) });
         let part = |panels: &[Panel]| {
             let mut panels = panels.to_vec();
             for panel in &mut panels {
                 match panel {
-                    Panel::Chart(chart) => chart.title.clear(),
+                    Panel::Chart(chart) if !titled => chart.title.clear(),
                     Panel::Heat(map) => map.title.clear(),
-                    Panel::Picture(_) => {}
+                    Panel::Chart(_) | Panel::Picture(_) => {}
                 }
             }
-            Figure { title: String::new(), panels, columns: self.columns, chart_size: size }
+            Figure { title: String::new(), panels, columns: self.columns, chart_size: size, room: Some(width) }
         };
         groups.map(part).collect()
     }
@@ -161,7 +168,7 @@ impl Figure {
     fn panel(&self, panel: &Panel, lines: usize) -> Scene {
         match panel {
             Panel::Chart(chart) => chart.layout(self.chart_size.0, self.chart_size.1),
-            Panel::Heat(map) => map.layout(),
+            Panel::Heat(map) => map.layout(self.room),
             Panel::Picture(cell) => grid::layout(cell, lines),
         }
     }

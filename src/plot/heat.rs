@@ -29,6 +29,7 @@ pub struct HeatMap {
 }
 
 const LABEL_LIMIT: f32 = 170.0;
+const SMALLEST_CELL: f32 = 9.0;
 
 impl HeatMap {
     fn value(&self, row: usize, column: usize) -> f64 {
@@ -40,7 +41,7 @@ impl HeatMap {
     }
 
     fn cell(&self) -> f32 {
-        (760.0 / self.rows.len().max(self.columns.len()).max(1) as f32).clamp(9.0, 64.0).floor()
+        (760.0 / self.rows.len().max(self.columns.len()).max(1) as f32).clamp(SMALLEST_CELL, 64.0).floor()
     }
 
     pub(super) fn describe(&self) -> String {
@@ -49,16 +50,28 @@ impl HeatMap {
         format!("{title}{} against {}, {}", self.y_label, self.x_label, of(self.rows.len()))
     }
 
-    /// The map as marks; it decides its own size.
-    pub(super) fn layout(&self) -> Scene {
-        let cell = self.cell();
+    /// The map as marks; it decides its own size, which with a `room` is at most that wide, as long as its cells can
+    /// be seen.
+    pub(super) fn layout(&self, room: Option<f32>) -> Scene {
+        // A page has its own margin.
+        let edge = if room.is_some() { 4.0 } else { 16.0 };
+        let limit = LABEL_LIMIT.min(0.3 * room.unwrap_or(f32::INFINITY));
+        let before = |labels: f32| edge + 22.0 + labels + 8.0;
+        let mut cell = self.cell();
         let label_size = (cell * 0.74).clamp(7.0, 12.0);
-        let shorten = |l: &String| font::ellipsis(l, label_size, Face::Regular, LABEL_LIMIT);
+        if let Some(room) = room {
+            let width = |l: &String| font::width(l, label_size, Face::Regular).min(limit);
+            let left = before(self.rows.iter().map(width).fold(0.0, f32::max));
+            let fitting = (room - left - 20.0) / self.columns.len().max(1) as f32;
+            cell = cell.min(fitting).max(SMALLEST_CELL).floor();
+        }
+        let label_size = (cell * 0.74).clamp(7.0, 12.0);
+        let shorten = |l: &String| font::ellipsis(l, label_size, Face::Regular, limit);
         let rows: Vec<String> = self.rows.iter().map(shorten).collect();
         let columns: Vec<String> = self.columns.iter().map(shorten).collect();
         let widest = |ls: &[String]| ls.iter().map(|l| font::width(l, label_size, Face::Regular)).fold(0.0, f32::max);
         let top = if self.title.is_empty() { 16.0 } else { 52.0 };
-        let left = 16.0 + 22.0 + widest(&rows) + 8.0;
+        let left = before(widest(&rows));
         let (field_w, field_h) = (cell * columns.len() as f32, cell * rows.len() as f32);
         let title_width = 32.0 + font::width(&self.title, 15.0, Face::Bold);
         let axis_width = left + field_w / 2.0 + font::width(&self.x_label, 12.0, Face::Regular) / 2.0 + 16.0;
@@ -69,7 +82,7 @@ impl HeatMap {
         scene.bold(16.0, 27.0, &self.title, 15.0, Paint::Ink, Anchor::Start);
         let middle = top + field_h / 2.0;
         let half = font::width(&self.y_label, 12.0, Face::Regular) / 2.0;
-        scene.upwards(24.0, middle.max(top - 8.0 + half), &self.y_label, 12.0, Paint::Muted, Anchor::Middle);
+        scene.upwards(edge + 8.0, middle.max(top - 8.0 + half), &self.y_label, 12.0, Paint::Muted, Anchor::Middle);
         scene.text(left + field_w / 2.0, height - 12.0, &self.x_label, 12.0, Paint::Muted, Anchor::Middle);
         for (i, label) in rows.iter().enumerate() {
             let y = top + cell * (i as f32 + 0.5) + 0.36 * label_size;
@@ -147,23 +160,33 @@ mod tests {
 
     #[test]
     fn numbers_are_thinned_out() {
-        assert_eq!(numbers(&map(2).layout()), 4);
-        assert_eq!(numbers(&map(37).layout()), 37, "only what is not zero");
-        assert_eq!(numbers(&map(120).layout()), 0, "cells of 9 pixels");
+        assert_eq!(numbers(&map(2).layout(None)), 4);
+        assert_eq!(numbers(&map(37).layout(None)), 37, "only what is not zero");
+        assert_eq!(numbers(&map(120).layout(None)), 0, "cells of 9 pixels");
     }
 
     #[test]
     fn the_smallest_maps_have_room_for_their_words() {
         for n in [0, 1, 2] {
-            let scene = map(n).layout();
+            let scene = map(n).layout(None);
             assert!(scene.width > 140.0 && scene.height > 130.0);
         }
+    }
+
+    #[test]
+    fn a_map_keeps_to_its_room_while_its_cells_can_be_seen() {
+        assert!(map(10).layout(None).width > 640.0);
+        let small = map(10).layout(Some(340.0));
+        assert!((300.0..=340.0).contains(&small.width), "{}", small.width);
+        assert_eq!(numbers(&small), 100, "and with its numbers");
+        let cells = 120.0 * SMALLEST_CELL;
+        assert!((cells..cells + 120.0).contains(&map(120).layout(Some(340.0)).width));
     }
 
     #[test]
     fn holes_are_empty_cells() {
         let mut holed = map(3);
         holed.values = vec![vec![f64::NAN, 1.0], vec![]];
-        assert_eq!(numbers(&holed.layout()), 1);
+        assert_eq!(numbers(&holed.layout(None)), 1);
     }
 }

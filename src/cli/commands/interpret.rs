@@ -25,7 +25,7 @@ pub fn run(settings: &InterpretSettings, context: &Context) -> Result<()> {
     let page = Report::new(format!("{} on {}", name(model), name(dir)), format!("{n} pictures"))
         .headline("error rate", format!("{:.1} %", 100.0 * error_rate), &format!("of {n} pictures"))
         .headline("loss", format!("{loss:.3}"), "cross entropy");
-    let page = interpretation::sections(&interp, page, &settings.out, settings.worst)?;
+    let page = interpretation::sections(&interp, page, dir, &settings.out, settings.worst)?;
     let file = settings.out.join("interpretation.html");
     page.save(&file)?;
 

@@ -62,7 +62,14 @@ pub(super) fn figure(out: &mut String, class: &str, parts: &[Figure]) {
     *out += "</div>\n";
 }
 
-pub(super) fn table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
+/// [`escape`], with places where a line may break: file names and labels such as `staffordshire_bull_terrier` have no spaces.
+fn breakable(text: &str) -> String {
+    let text = escape(text);
+    if text.contains(['/', '_']) { text.replace('/', "/<wbr/>").replace('_', "_<wbr/>") } else { text }
+}
+
+/// `best` is the row that is marked as such.
+pub(super) fn table(out: &mut String, header: &[String], rows: &[Vec<String>], best: Option<usize>) {
     if rows.is_empty() {
         Tag("p").class("none").text(out, "none");
         return;
@@ -82,10 +89,12 @@ pub(super) fn table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
         *out += "</tr></thead>\n";
     }
     *out += "<tbody>\n";
-    for row in rows {
-        *out += "<tr>";
+    for (r, row) in rows.iter().enumerate() {
+        let (kind, mark) = if best == Some(r) { (" class=\"best\"", " <b>best</b>") } else { ("", "") };
+        *out += &format!("<tr{kind}>");
         for (i, cell) in row.iter().enumerate() {
-            *out += &format!("<td{}>{}</td>", class(i), escape(cell));
+            let text = if class(i).is_empty() { breakable(cell) } else { escape(cell) };
+            *out += &format!("<td{}>{text}{}</td>", class(i), if i == 0 { mark } else { "" });
         }
         *out += "</tr>\n";
     }
@@ -112,7 +121,7 @@ pub(super) fn class_table(out: &mut String, rows: &[ClassRow]) {
         *out += &format!(
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"bar\" aria-hidden=\"true\"><i style=\"width:{width:.1}%\"></i></td><td class=\"n\">{}</td></tr>\n",
-            escape(&row.label),
+            breakable(&row.label),
             row.support,
             share(row.precision),
             share(row.recall),
@@ -136,15 +145,12 @@ pub(super) fn pictures(out: &mut String, cells: &[Captioned]) {
         let (width, height, alt) = (picture.width, picture.height, escape(&cell.describe()));
         *out += "<figure><figcaption>";
         for (line, colour) in &cell.lines {
-            *out += &format!("<span{}>{}</span>", coloured(*colour), escape(line));
+            *out += &format!("<span{}>{}</span>", coloured(*colour), breakable(line));
         }
         *out += &format!(
             "</figcaption><img src=\"data:image/png;base64,{png}\" width=\"{width}\" height=\"{height}\" alt=\"{alt}\">"
         );
-        if !cell.source.is_empty() {
-            *out += &format!("<small>{}</small>", escape(&cell.source));
-        }
-        *out += "</figure>\n";
+        *out += &format!("<small>{}</small></figure>\n", breakable(&cell.source));
     }
     *out += "</div>\n";
 }

@@ -28,7 +28,7 @@ use std::path::Path;
 const PAGE_WIDTH: f32 = 838.0;
 
 /// The same on a phone.
-const PHONE_WIDTH: f32 = 400.0;
+const PHONE_WIDTH: f32 = 340.0;
 
 /// How one class fared.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,18 +150,22 @@ impl Report {
         self.open(heading, caption);
         let parts = figure.for_page(PAGE_WIDTH);
         // The matrix of 120 classes would be unreadable at the page's width: it keeps its own and scrolls.
-        let wide = parts.iter().any(|part| part.layout().width > 1.25 * PAGE_WIDTH);
-        // A chart scaled down to a phone has letters of 5 pixels: it gets a second, narrower drawing (some 10 KB), and the
+        let wide = |parts: &[Figure], page: f32| parts.iter().any(|part| part.layout().width > 1.25 * page);
+        // A drawing scaled down to a phone has letters of 5 pixels: it gets a second, narrower one (some 10 KB), and the
         // style sheet shows one of the two.
-        let twice = figure.is_charts() && parts.len() == 1;
-        let class = match (wide, twice) {
-            (true, _) => "figure wide",
+        let twice = figure.is_elastic() && parts.len() == 1;
+        let class = match (wide(&parts, PAGE_WIDTH), twice) {
+            (true, true) => "figure wide large",
+            (true, false) => "figure wide",
             (false, true) => "figure large",
+            (false, false) if parts.len() > 2 => "figure many",
             (false, false) => "figure",
         };
         html::figure(&mut self.body, class, &parts);
         if twice {
-            html::figure(&mut self.body, "figure small", &figure.for_page(PHONE_WIDTH));
+            let parts = figure.for_page(PHONE_WIDTH);
+            let class = if wide(&parts, PHONE_WIDTH) { "figure wide small" } else { "figure small" };
+            html::figure(&mut self.body, class, &parts);
         }
         self.close()
     }
@@ -174,9 +178,21 @@ impl Report {
     }
 
     /// A section with a table; columns in which all cells are numbers are set flush right.
-    pub fn table(mut self, heading: &str, caption: &str, header: &[String], rows: &[Vec<String>]) -> Report {
+    pub fn table(self, heading: &str, caption: &str, header: &[String], rows: &[Vec<String>]) -> Report {
+        self.ranking(heading, caption, header, rows, None)
+    }
+
+    /// [`Report::table`] with the row `best` marked as the best one.
+    pub fn ranking(
+        mut self,
+        heading: &str,
+        caption: &str,
+        header: &[String],
+        rows: &[Vec<String>],
+        best: Option<usize>,
+    ) -> Report {
         self.open(heading, caption);
-        html::table(&mut self.body, header, rows);
+        html::table(&mut self.body, header, rows, best);
         self.close()
     }
 

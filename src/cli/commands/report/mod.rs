@@ -1,10 +1,10 @@
 //! `onecycle report`: several runs on one page, with their curves above each other and the settings in which they differ.
 
+mod page;
+
 use crate::cli::settings::{ReportSettings, TrainSettings};
 use crate::cli::{Context, run};
 use crate::learner::format_time;
-use crate::plot::report::Report;
-use crate::plot::{Chart, Figure, Style};
 use crate::{Error, ErrorKind, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub fn run(settings: &ReportSettings, context: &Context) -> Result<()> {
         runs.push(Run::read(dir)?);
     }
     name_apart(&mut runs);
-    page(&runs).save(&settings.out)?;
+    page::page(&runs).save(&settings.out)?;
     if settings.json {
         let lines: Vec<_> = runs.iter().map(Run::json).collect();
         return context.console.result(&serde_json::Value::from(lines).to_string());
@@ -161,66 +161,6 @@ fn table(path: &Path) -> Result<toml::Table> {
 fn of_time(text: &str) -> f64 {
     let part = |sum: f64, part: &str| sum * 60.0 + part.parse::<f64>().unwrap_or(0.0);
     if text.contains(':') { text.split(':').fold(0.0, part) } else { 0.0 }
-}
-
-fn page(runs: &[Run]) -> Report {
-    let best = runs.iter().filter_map(|run| Some((run, run.last("error_rate")?))).min_by(|a, b| a.1.total_cmp(&b.1));
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    let mut report = Report::new(format!("{} runs", runs.len()), names.join(", "));
-    if let Some((run, error)) = best {
-        report = report.headline("lowest error rate", format!("{:.1} %", 100.0 * error), &run.name);
-    }
-    let seconds: f64 = runs.iter().map(|run| run.seconds).sum();
-    report = report.headline("time", format_time(seconds), "of all runs");
-    let header: Vec<String> = ["run"].into_iter().chain(COLUMNS).map(String::from).collect();
-    let rows: Vec<Vec<String>> = runs.iter().map(Run::cells).collect();
-    report = report.table("Runs", "After the last epoch, and the lowest error rate of any.", &header, &rows);
-    for (column, heading, caption) in [
-        ("error_rate", "Error rate", "After each epoch, over all fits of a run."),
-        ("valid_loss", "Validation loss", "After each epoch."),
-        ("train_loss", "Training loss", "Smoothed, at the end of each epoch."),
-    ] {
-        let curves: Vec<_> = runs.iter().map(|run| (run.name.clone(), run.curve(column))).collect();
-        if curves.iter().all(|(_, points)| points.is_empty()) {
-            continue;
-        }
-        let chart = Chart::new("").axes("epoch", column);
-        let add =
-            |chart: Chart, (name, points): (String, Vec<(f64, f64)>)| chart.series(name, Style::LineAndDots, points);
-        report = report.figure(heading, caption, &Figure::of(curves.into_iter().fold(chart, add)));
-    }
-    report = differences(report, "Settings", "Those in which the runs differ.", runs, |run| &run.settings);
-    report = differences(report, "Environment", "Where the runs differ.", runs, |run| &run.environment);
-    let places = runs.iter().map(|run| vec![run.name.clone(), run.dir.display().to_string()]).collect::<Vec<_>>();
-    report.table(
-        "Where they are",
-        "Each has a report.html of its own.",
-        &["run", "directory"].map(String::from),
-        &places,
-    )
-}
-
-/// The keys whose values are not the same in all runs.
-fn differences(
-    report: Report,
-    heading: &str,
-    caption: &str,
-    runs: &[Run],
-    of: impl Fn(&Run) -> &toml::Table,
-) -> Report {
-    let text = |run: &Run, key: &str| match of(run).get(key) {
-        None => "–".to_string(),
-        Some(toml::Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-    };
-    let mut keys: Vec<&String> = runs.iter().flat_map(|run| of(run).keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys.retain(|key| *key != "out" && runs.iter().any(|run| text(run, key) != text(&runs[0], key)));
-    let row = |key: &&String| [(*key).clone()].into_iter().chain(runs.iter().map(|run| text(run, key))).collect();
-    let header: Vec<String> =
-        std::iter::once("").chain(runs.iter().map(|run| run.name.as_str())).map(String::from).collect();
-    report.table(heading, caption, &header, &keys.iter().map(row).collect::<Vec<Vec<String>>>())
 }
 
 #[cfg(test)]
