@@ -251,7 +251,7 @@ impl<'a> Chapter<'a> {
         let interp = Interpretation::from_learner(learn)?;
         let empty = Report::new("", "");
         let report = std::mem::replace(&mut self.report, empty);
-        self.report = interpretation::sections(&interp, report, &self.settings.out, 9)?;
+        self.report = interpretation::sections(&interp, report, &self.dir, &self.settings.out, 9)?;
         Ok(())
     }
 
