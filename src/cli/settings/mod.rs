@@ -16,6 +16,7 @@
 //! # Ok::<(), onecycle::Error>(())
 //! ```
 
+mod chapter5;
 mod check;
 mod commands;
 mod data;
@@ -23,6 +24,7 @@ mod file;
 mod model;
 mod train;
 
+pub use chapter5::Chapter5Settings;
 pub use commands::*;
 pub use data::DataSettings;
 pub use model::ModelSettings;
