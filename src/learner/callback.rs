@@ -227,7 +227,7 @@ pub trait Callback: Send {
     fn after_fit(&mut self, learn: &mut Learner) -> Signal {
         learn.pass()
     }
-    /// What it remembers between two batches, for a [checkpoint](super::Checkpoint); nothing unless a callback says otherwise.
+    /// What it remembers between two batches, for a checkpoint (`Checkpoint`); nothing unless a callback says otherwise.
     fn state_dict(&self) -> StateDict {
         StateDict::new()
     }

@@ -44,7 +44,7 @@ pub struct Measured {
 /// Predicts the pictures of a folder and compares with their labels.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run()`].
 pub fn measure(settings: &EvaluateSettings, context: &Context) -> Result<Measured> {
     run::use_threads(settings.common.threads);
     let model = Predictor::load_on(&settings.model, run::device(settings.common.device, context)?)?;

@@ -28,7 +28,7 @@ impl QuickstartSettings {
     pub const OUT: &str = "runs/quickstart";
 
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: QuickstartFlags, common: CommonFlags) -> Result<QuickstartSettings> {
         flags.epochs.map_or(Ok(()), |n| Check("--epochs").within(n, 1, 100_000))?;
         let out = flags.out.unwrap_or_else(|| QuickstartSettings::OUT.into());
@@ -61,7 +61,7 @@ pub struct EvaluateSettings {
 
 impl EvaluateSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: EvaluateFlags, common: CommonFlags) -> Result<EvaluateSettings> {
         let EvaluateFlags { model, dir, bs, label_re, json } = flags;
         let bs = bs.unwrap_or(64);
@@ -196,7 +196,7 @@ pub struct PredictSettings {
 
 impl PredictSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: PredictFlags, common: CommonFlags) -> Result<PredictSettings> {
         let PredictFlags { model, files, json } = flags;
         Ok(PredictSettings { model, files, json, common: Common::resolve(common)? })
@@ -222,7 +222,7 @@ pub struct ShowBatchSettings {
 
 impl ShowBatchSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: ShowBatchFlags, common: CommonFlags) -> Result<ShowBatchSettings> {
         let ShowBatchFlags { dir, out, unique, max_n, data } = flags;
         Check("--max-n").within(max_n, 1, 1000)?;
@@ -259,7 +259,7 @@ pub struct LrFindSettings {
 
 impl LrFindSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: LrFindFlags, common: CommonFlags) -> Result<LrFindSettings> {
         let LrFindFlags { dir, out, start_lr, end_lr, num_it, no_stop, json, data, model } = flags;
         Check("--start-lr").above(start_lr, 0.0, 100.0)?;
@@ -297,7 +297,7 @@ pub struct SummarySettings {
 
 impl SummarySettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: SummaryFlags, common: CommonFlags) -> Result<SummarySettings> {
         let SummaryFlags { arch, classes, size, bs, frozen } = flags;
         check::architecture(&arch)?;
@@ -325,7 +325,7 @@ pub struct CheckSettings {
 
 impl CheckSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: CheckFlags, common: CommonFlags) -> Result<CheckSettings> {
         let CheckFlags { dir, json, quarantine, data } = flags;
         Ok(CheckSettings {
@@ -349,7 +349,7 @@ pub struct DoctorSettings {
 
 impl DoctorSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming the flag.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming the flag.
     pub fn resolve(flags: DoctorFlags, common: CommonFlags) -> Result<DoctorSettings> {
         Ok(DoctorSettings { json: flags.json, common: Common::resolve(common)? })
     }
@@ -372,7 +372,7 @@ pub struct DownloadSettings {
 
 impl DownloadSettings {
     /// # Errors
-    /// [`ErrorKind::Argument`] naming what is no data set.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) naming what is no data set.
     pub fn resolve(flags: DownloadFlags, common: CommonFlags) -> Result<DownloadSettings> {
         let DownloadFlags { name, home, force, list: _, json } = flags;
         let from = name.map(|name| check::data_set(&name)).transpose()?;
