@@ -60,7 +60,10 @@ fn links_in_the_prose_lead_to_files() {
     for page in ["README.md", "docs/tour.md", "CHANGELOG.md", "kernels/README.md"] {
         let text = read(&root().join(page));
         let folder = root().join(page).parent().unwrap().to_path_buf();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        // Pictures with a light and a dark file are HTML.
+        let shown = text.split("src").skip(1).filter_map(|rest| rest.trim_start_matches("set").strip_prefix("=\""));
+        for target in linked.chain(shown.filter_map(|rest| rest.split('"').next())) {
             let path = target.split('#').next().unwrap();
             if target.contains("://") || path.is_empty() {
                 continue;

@@ -228,6 +228,45 @@ fn saving_goes_by_the_extension() {
     }
 }
 
+#[test]
+fn a_run_shorter_than_what_is_skipped_is_shown_whole() {
+    let svg = plot::loss_curve(&losses(3), &[(3, 2.0)], 5).to_svg();
+    assert!(!svg.contains("nothing recorded") && svg.contains(">valid<"));
+}
+
+#[test]
+fn the_report_draws_for_screens_and_for_phones() {
+    let section = |figure: &Figure| plot::Report::new("t", "").figure("h", "", figure).to_html();
+    let widths = |html: &str| -> Vec<f32> {
+        let after = html.split("<svg").skip(1).filter_map(|part| part.split_once(" width=\""));
+        after.map(|(_, rest)| rest.split('"').next().unwrap().parse().unwrap()).collect()
+    };
+    let matrix = |n| plot::confusion_matrix(&names(n), &counts(n), false).unwrap();
+    for figure in [plot::loss_curve(&losses(460), &[], 5), matrix(8)] {
+        let html = section(&figure);
+        let [large, small] = widths(&html)[..] else { panic!("two drawings") };
+        assert!(large > 600.0 && small <= 340.0, "{large} and {small}");
+        assert!(html.contains("\"figure large\"") && html.contains("\"figure small\""));
+    }
+    assert!(section(&matrix(120)).contains("\"figure wide small\""), "cells that could not be seen scroll instead");
+    let many =
+        (0..9).map(|i| Chart::new(format!("run {i}")).series("", Style::Line, vec![(0.0, 1.0), (1.0, 2.0)]).into());
+    let html = section(&Figure::grid(many.collect(), 3));
+    assert!(html.contains("\"figure many\"") && html.contains(">run 8<"), "their titles tell them apart");
+    assert_eq!(widths(&html).len(), 9);
+}
+
+#[test]
+fn the_best_row_is_marked_and_long_names_can_break() {
+    let rows = [vec!["a".to_string(), "1".into()], vec!["a_long/name".into(), "0".into()]];
+    let header = ["run", "error"].map(String::from);
+    let html = plot::Report::new("t", "").ranking("Runs", "", &header, &rows, Some(1)).to_html();
+    assert!(
+        html.contains("<tr class=\"best\"><td>a_<wbr/>long/<wbr/>name <b>best</b></td><td class=\"n\">0</td></tr>")
+    );
+    assert_eq!(html.matches("<b>best</b>").count(), 1);
+}
+
 fn report() -> plot::Report {
     let class = |(i, label): (usize, String)| plot::report::ClassRow {
         label,
@@ -290,9 +329,15 @@ fn the_report_is_whole_and_keeps_to_itself() {
         _ => format!("<img{}", part.replacen("\">", "\"/>", 1)),
     });
     assert_well_formed(&format!("<main>{}", closed.collect::<String>()));
-    for needed in
-        ["lang=\"en\"", "5.9 %", "Learning curve", "Confusion matrix", "images/beagle_3.jpg", "&lt;b&gt;", "alt=\""]
-    {
+    for needed in [
+        "lang=\"en\"",
+        "5.9 %",
+        "Learning curve",
+        "Confusion matrix",
+        "images/<wbr/>beagle_<wbr/>3.jpg",
+        "&lt;b&gt;",
+        "alt=\"",
+    ] {
         assert!(html.contains(needed), "{needed}");
     }
     let outside = html.replace("http://www.w3.org/2000/svg", "");

@@ -113,7 +113,8 @@ impl Chart {
     pub(super) fn describe(&self) -> String {
         let mut text = if self.title.is_empty() { self.y_label.clone() } else { self.title.clone() };
         if !self.x_label.is_empty() {
-            text += &format!(": {} over {}", self.y_label, self.x_label);
+            let y = if self.y_label.is_empty() { String::new() } else { format!("{} ", self.y_label) };
+            text += &format!(": {y}over {}", self.x_label);
         }
         for series in self.series.iter().filter(|s| !s.name.is_empty()) {
             if let Some((_, y)) = series.points.iter().rev().find(|(_, y)| y.is_finite()) {
@@ -132,7 +133,11 @@ impl Chart {
         let bottom = height - if self.x_label.is_empty() { 30.0 } else { 50.0 };
         // An axis that was made up has nothing to tell.
         let empty = self.values(|p| p.1).next().is_none();
-        let y_ticks = if empty { vec![] } else { y.ticks(((bottom - top) / 42.0) as usize) };
+        let y_ticks = if empty {
+            vec![]
+        } else {
+            y.ticks(((bottom - top) / if height < SMALL.1 { 24.0 } else { 42.0 }) as usize)
+        };
         let widest = y_ticks.iter().map(|t| font::width(&t.1, TICK, Face::Regular)).fold(0.0, f32::max);
         let left = 12.0 + widest + if self.y_label.is_empty() { 6.0 } else { 26.0 };
         let frame = Frame { left, right: width - 18.0, top, bottom };
@@ -174,7 +179,8 @@ impl Chart {
     fn heading(&self, scene: &mut Scene) -> f32 {
         let mut y = 14.0;
         if !self.title.is_empty() {
-            let (title, size) = font::fit(&self.title, 15.0, 10.0, Face::Bold, scene.width - 36.0);
+            let (from, to) = if scene.width < SMALL.0 { (13.0, 12.0) } else { (15.0, 10.0) };
+            let (title, size) = font::fit(&self.title, from, to, Face::Bold, scene.width - 36.0);
             y += 15.0;
             scene.bold(16.0, y - 2.0, title, size, Paint::Ink, Anchor::Start);
             y += 8.0;
@@ -201,7 +207,7 @@ impl Chart {
     }
 
     fn x_ticks(&self, scene: &mut Scene, x: &Axis, frame: &Frame) {
-        for (value, label) in x.ticks(((frame.right - frame.left) / 72.0) as usize) {
+        for (value, label) in x.ticks(((frame.right - frame.left) / if self.whole_x { 54.0 } else { 72.0 }) as usize) {
             let label = match self.whole_x && self.x_scale == Scale::Linear {
                 true if value.fract() != 0.0 => continue,
                 true => format!("{value:.0}").replace('-', "−"),
@@ -225,6 +231,8 @@ impl Chart {
     }
 }
 
+/// Charts below this width or this height are one of many: ticks closer together, titles of one size.
+const SMALL: (f32, f32) = (320.0, 240.0);
 const TICK: f32 = 11.0;
 const LABEL: f32 = 12.0;
 const LEGEND: f32 = 12.0;

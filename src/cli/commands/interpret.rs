@@ -22,6 +22,9 @@ pub fn run(settings: &InterpretSettings, context: &Context) -> Result<()> {
     let (n, report) = (interp.predictions().len(), interp.classification_report());
     let name = |path: &std::path::Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let (model, dir) = (&settings.on.model, &settings.on.dir);
+    // Every run calls its model the same: the run's name says which it is.
+    let of_run = model.parent().filter(|run| model.ends_with("model.safetensors") && run.file_name().is_some());
+    let model = of_run.unwrap_or(model);
     let page = Report::new(format!("{} on {}", name(model), name(dir)), format!("{n} pictures"))
         .headline("error rate", format!("{:.1} %", 100.0 * error_rate), &format!("of {n} pictures"))
         .headline("loss", format!("{loss:.3}"), "cross entropy");

@@ -40,10 +40,13 @@ pub fn run(settings: &Chapter5Settings, context: &Context) -> Result<()> {
     chapter.baseline()?;
     let learn = chapter.by_hand()?;
     chapter.interpretation(&learn)?;
-    learn.export(settings.out.join("model.safetensors"))?;
+    learn.export(chapter.model_file())?;
     drop(learn);
+    // The last run is the longest: whoever stops it has what there is.
+    chapter.write()?;
     chapter.resnet50()?;
-    chapter.finish()
+    let report = chapter.write()?;
+    context.console.result(&format!("\nreport    {}\nmodel     {}", report.display(), chapter.model_file().display()))
 }
 
 /// What is trained on.
@@ -331,20 +334,23 @@ impl<'a> Chapter<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
+    fn model_file(&self) -> PathBuf {
+        self.settings.out.join("model.safetensors")
+    }
+
+    /// Writes the report, as far as it goes.
+    fn write(&self) -> Result<PathBuf> {
         let differences: Vec<Vec<String>> = self.differences().into_iter().map(|text| vec![text]).collect();
-        let mut report = self.report;
+        let mut report = self.report.clone();
         if !differences.is_empty() {
             report = report.table("Not as in the article", "What makes the figures others.", &[], &differences);
         }
-        let command = self.settings.command();
-        let model = self.settings.out.join("model.safetensors");
         report = report.usage(&[
-            ("repeat this", command),
-            ("label pictures", format!("onecycle predict {} cat.jpg dog.jpg", model.display())),
+            ("repeat this", self.settings.command()),
+            ("label pictures", format!("onecycle predict {} cat.jpg dog.jpg", self.model_file().display())),
         ]);
         let file = self.settings.out.join("report.html");
         report.save(&file)?;
-        self.context.console.result(&format!("\nreport    {}\nmodel     {}", file.display(), model.display()))
+        Ok(file)
     }
 }

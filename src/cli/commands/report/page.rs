@@ -66,19 +66,20 @@ fn curves(mut report: Report, runs: &[Run], best: Option<usize>) -> Report {
         let (figure, how) = match best {
             _ if runs.len() <= COLOURS => (together(runs, &all, best, column), ""),
             Some(best) if column != "error_rate" => (among(runs, &all, best, column), " The best run in blue."),
-            _ => (one_by_one(runs, &all, best, column), " Each run in blue, in front of all others."),
+            _ => (one_by_one(runs, &all, best), " Each run in blue, in front of all others."),
         };
         report = report.figure(heading, &format!("{caption}{how}"), &figure);
     }
     report
 }
 
-fn chart(title: &str, column: &str) -> Chart {
-    Chart::new(title).axes("epoch", column).whole_x()
+fn chart(column: &str) -> Chart {
+    Chart::new("").axes("epoch", column).whole_x()
 }
 
 fn marked(name: &str, is_best: bool) -> String {
-    if is_best { format!("{name} (best)") } else { name.to_string() }
+    // In front, where a long name doesn't hide it.
+    if is_best { format!("best: {name}") } else { name.to_string() }
 }
 
 /// All in one chart, each in its colour.
@@ -86,22 +87,23 @@ fn together(runs: &[Run], all: &[Vec<(f64, f64)>], best: Option<usize>, column: 
     let add = |chart: Chart, (i, points): (usize, &Vec<(f64, f64)>)| {
         chart.series(marked(&runs[i].name, best == Some(i)), Style::LineAndDots, points.clone())
     };
-    Figure::of(all.iter().enumerate().fold(chart("", column), add))
+    Figure::of(all.iter().enumerate().fold(chart(column), add))
 }
 
 /// One in front of the others.
 fn among(runs: &[Run], all: &[Vec<(f64, f64)>], best: usize, column: &str) -> Figure {
-    let chart = chart("", column).series(marked(&runs[best].name, true), Style::LineAndDots, all[best].clone());
+    let chart = chart(column).series(marked(&runs[best].name, true), Style::LineAndDots, all[best].clone());
     Figure::of(behind(chart, all, best, "the others"))
 }
 
 /// A small chart for each; all have the same axes, since all have the same lines.
-fn one_by_one(runs: &[Run], all: &[Vec<(f64, f64)>], best: Option<usize>, column: &str) -> Figure {
+fn one_by_one(runs: &[Run], all: &[Vec<(f64, f64)>], best: Option<usize>) -> Figure {
     let panel = |(i, points): (usize, &Vec<(f64, f64)>)| -> Panel {
-        let chart = chart(&marked(&runs[i].name, best == Some(i)), column);
+        // The section's heading names the y axis.
+        let chart = Chart::new(marked(&runs[i].name, best == Some(i))).axes("epoch", "").whole_x();
         behind(chart.series("", Style::LineAndDots, points.clone()), all, i, "").into()
     };
-    Figure::grid(all.iter().enumerate().map(panel).collect(), 3).chart_size(280.0, 200.0)
+    Figure::grid(all.iter().enumerate().map(panel).collect(), 3).chart_size(280.0, 220.0)
 }
 
 fn behind(chart: Chart, all: &[Vec<(f64, f64)>], front: usize, name: &str) -> Chart {
@@ -183,10 +185,10 @@ mod tests {
     fn a_few_runs_have_a_colour_each_and_the_best_is_marked() {
         let html = page(&runs(4, 5)).to_html();
         assert_eq!(colours(&html), 4);
-        assert!(html.contains("<tr class=\"best\"><td>run-2 <b>best</b>") && html.contains(">run-2 (best)<"));
+        assert!(html.contains("<tr class=\"best\"><td>run-2 <b>best</b>") && html.contains(">best: run-2<"));
         assert_eq!(html.matches("class=\"best\"").count(), 1);
         let one = page(&runs(1, 5)).to_html();
-        assert!(one.contains(">1 run<") && !one.contains("(best)") && !one.contains("class=\"best\""));
+        assert!(one.contains(">1 run<") && !one.contains("best: ") && !one.contains("class=\"best\""));
     }
 
     #[test]
