@@ -198,8 +198,10 @@ fn save(
     write_text(&out.join(ENVIRONMENT), &environment_toml(learn, seed))?;
     recorder.plot_loss().save(out.join("loss.png"))?;
     recorder.plot_sched().save(out.join("schedule.png"))?;
-    let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str());
-    let title = format!("{} on {}", settings.model.arch, name.display());
+    let name = settings.dir.file_name().unwrap_or(settings.dir.as_os_str()).to_string_lossy();
+    // The folder in the cache has a name for its versions, not for people.
+    let name = if name.starts_with("quickstart-") { "the quickstart's pictures" } else { &name };
+    let title = format!("{} on {name}", settings.model.arch);
     let dls = learn.dls();
     let subtitle = format!(
         "{} training and {} validation pictures in {} classes, {} px",
