@@ -201,6 +201,8 @@ impl<'a> Chapter<'a> {
         self.python("dls.show_batch(unique=True)")?;
         let unique = self.dls.batch_cells(&ShowBatch { unique: true, ..ShowBatch::default() })?;
         self.save(&picture_grid(&unique, None, None)?, "show_batch_unique.png")?;
+        let named = |cells| interpretation::named_below(&self.dir, cells);
+        let (batch, unique) = (named(batch), named(unique));
         self.add(|report| {
             let caption = "The same picture, augmented anew each time: what presizing leaves of it.";
             report.batch(&batch).pictures("One picture in its augmentations", caption, &unique)
