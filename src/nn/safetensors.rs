@@ -207,20 +207,29 @@ pub(crate) fn write_to(
     header.resize(header.len().next_multiple_of(8), b' '); // keeps the numbers aligned in a mapped file
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    tensors.iter().try_for_each(|(_, t)| out.write_all(&little_endian(t)))
+    tensors.iter().try_for_each(|(_, t)| write_numbers(out, t))
 }
 
-fn little_endian(t: &Tensor) -> Vec<u8> {
-    fn bytes<T: Element, const SIZE: usize>(t: &Tensor, of: fn(T) -> [u8; SIZE]) -> Vec<u8> {
-        t.to_nchw_vec::<T>().unwrap_or_default().into_iter().flat_map(of).collect()
+/// Writes a tensor's numbers, little-endian, in PyTorch's order.
+fn write_numbers(out: &mut dyn Write, t: &Tensor) -> std::io::Result<()> {
+    fn write<T: Element, const SIZE: usize>(
+        out: &mut dyn Write,
+        t: &Tensor,
+        bytes: fn(T) -> [u8; SIZE],
+    ) -> std::io::Result<()> {
+        let numbers = t.to_nchw_vec::<T>().map_err(std::io::Error::other)?;
+        match cfg!(target_endian = "little") {
+            true => out.write_all(bytemuck::cast_slice(&numbers)),
+            false => numbers.into_iter().try_for_each(|number| out.write_all(&bytes(number))),
+        }
     }
     match t.dtype() {
-        DType::U8 => bytes(t, u8::to_le_bytes),
-        DType::I64 => bytes(t, i64::to_le_bytes),
-        DType::F16 => bytes(t, half::f16::to_le_bytes),
-        DType::BF16 => bytes(t, half::bf16::to_le_bytes),
-        DType::F32 => bytes(t, f32::to_le_bytes),
-        DType::F64 => bytes(t, f64::to_le_bytes),
+        DType::U8 => write(out, t, u8::to_le_bytes),
+        DType::I64 => write(out, t, i64::to_le_bytes),
+        DType::F16 => write(out, t, half::f16::to_le_bytes),
+        DType::BF16 => write(out, t, half::bf16::to_le_bytes),
+        DType::F32 => write(out, t, f32::to_le_bytes),
+        DType::F64 => write(out, t, f64::to_le_bytes),
     }
 }
 
