@@ -126,7 +126,10 @@ impl Error {
             }
             K::PermissionDenied => error.remedy("check the permissions, or choose another place"),
             K::NotFound => error.remedy("check the spelling of the path"),
-            K::NotADirectory => error.remedy("a part of this path is a file: choose another place"),
+            K::NotADirectory => {
+                error.remedy("this, or a part of it, is a file where a folder is needed: choose another place")
+            }
+            K::IsADirectory => error.remedy("this is a folder: name a file"),
             K::InvalidFilename => error.remedy("choose a shorter name of plain letters"),
             _ => error,
         };

@@ -156,6 +156,53 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     assert!(err.contains(".ckpt") && err.contains("free some space"), "{err}");
 }
 
+/// Every file of a run directory and what is in it.
+fn all(out: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = |dir: &Path| -> Vec<_> { std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect() };
+    let mut paths = [files(out), files(&out.join("checkpoints"))].concat();
+    paths.sort();
+    paths.into_iter().filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_second_process_leaves_the_run_of_the_first_alone() {
+    let place = Place::new(2, 12);
+    assert!(place.train(&["--epochs", "1"]).status.success());
+    let lock = std::fs::File::options().write(true).open(place.out.join("checkpoints/lock")).unwrap();
+    lock.lock().unwrap();
+    let before = all(&place.out);
+    let resumed = ["--epochs", "1", "--resume"];
+    let begun = ["--epochs", "1", "--overwrite", "--seed", "7"];
+    let without = ["--epochs", "1", "--overwrite", "--seed", "7", "--checkpoint-every", "0"];
+    for more in [&resumed[..], &begun, &without] {
+        let err = place.fails(more);
+        assert!(err.contains("another process") && !err.contains("saving"), "{err}");
+        assert!(all(&place.out) == before, "{more:?} has changed the run");
+    }
+    drop(lock);
+    assert!(place.train(&resumed).status.success());
+}
+
+#[test]
+fn a_picture_that_became_another_one_is_noticed() {
+    let place = Place::new(2, 12);
+    assert!(place.train(&["--epochs", "1"]).status.success());
+    let before = model(&place.out);
+    let class = std::fs::read_dir(&place.data).unwrap().next().unwrap().unwrap().path();
+    let picture = std::fs::read_dir(class).unwrap().next().unwrap().unwrap().path();
+    image::RgbImage::from_pixel(40, 36, image::Rgb([200, 30, 30])).save(picture).unwrap();
+    let err = place.fails(&["--epochs", "1", "--resume"]);
+    assert!(err.contains("the pictures, their labels or their split are not those of the checkpoint"), "{err}");
+    assert!(model(&place.out) == before);
+}
+
+#[test]
+fn wrong_weights_leave_no_run_directory_in_the_way() {
+    let place = Place::new(2, 12);
+    assert!(place.fails(&["--epochs", "1", "--pretrained", "nowhere.pth"]).contains("nowhere.pth"));
+    assert!(place.train(&["--epochs", "1"]).status.success(), "and no --overwrite is needed");
+}
+
 #[test]
 fn a_run_out_of_time_says_so_and_goes_on() {
     let place = Place::new(2, 20);

@@ -73,17 +73,19 @@ pub fn train_once(
     context: &Context,
 ) -> Result<[Option<f64>; 3]> {
     let dls = data::load(&settings.data, &settings.dir, seed, context)?;
-    create_dir(out)?;
-    let batch = interpretation::named_below(&settings.dir, dls.batch_cells(&ShowBatch::default())?);
-    plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
-
     let mut learn = learner(&settings.model, &dls, device, context)?;
     let on_gpu = settings.data.cache == CacheRule::Gpu;
     if on_gpu && device == Device::Cpu {
         context.console.note("--cache gpu: there is no GPU here, so decoded pictures are kept in memory");
     }
     learn = learn.cache_on_gpu(on_gpu);
-    let learn = &mut resumable(learn, settings, out, context)?;
+
+    // Data and weights are good: only now something is left behind.
+    create_dir(out)?;
+    let claimed = claim(settings, out, context)?;
+    let batch = interpretation::named_below(&settings.dir, dls.batch_cells(&ShowBatch::default())?);
+    plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
+    let learn = &mut resumable(learn, claimed, settings, out, context)?;
     // Not before it is known that they are those of the run that goes on.
     write_text(&out.join(TrainSettings::FILE), &settings.to_toml()?)?;
     context.console.detail(&format!("training on {}", device_name(device)));
@@ -116,15 +118,32 @@ pub fn train_once(
     Ok([last("train_loss"), last("valid_loss"), last("error_rate")])
 }
 
+/// The run directory for this process alone, before a file in it is changed: of two that are started in one, the second must neither
+/// clear the checkpoints of the first nor write its model over. None for a run without checkpoints in a directory without any.
+fn claim(settings: &TrainSettings, out: &Path, context: &Context) -> Result<Option<Checkpoint>> {
+    let dir = out.join("checkpoints");
+    if settings.checkpoint_every == Some(0) && !dir.exists() {
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::new(&dir).config(settings.binding()?).on_flag(context.interrupt.flag());
+    let checkpoint = match settings.checkpoint_every {
+        Some(n) if n > 0 => checkpoint.every(n),
+        _ => checkpoint,
+    };
+    checkpoint.claim().map(Some)
+}
+
 /// With checkpoints in the run directory, and where the run was when it was interrupted, if it is to go on.
-fn resumable(mut learn: Learner, settings: &TrainSettings, out: &Path, context: &Context) -> Result<Learner> {
+fn resumable(
+    mut learn: Learner,
+    claimed: Option<Checkpoint>,
+    settings: &TrainSettings,
+    out: &Path,
+    context: &Context,
+) -> Result<Learner> {
     let (dir, binding) = (out.join("checkpoints"), settings.binding()?);
-    if settings.checkpoint_every != Some(0) {
-        let checkpoint = Checkpoint::new(&dir).config(&binding).on_flag(context.interrupt.flag());
-        learn.add_cb(match settings.checkpoint_every {
-            Some(n) => checkpoint.every(n),
-            None => checkpoint,
-        });
+    if let Some(checkpoint) = claimed.filter(|_| settings.checkpoint_every != Some(0)) {
+        learn.add_cb(checkpoint);
     }
     if let Some(minutes) = settings.time_limit {
         learn.add_cb(context.interrupt.deadline(context.began + Duration::from_secs_f64(60.0 * minutes)));

@@ -145,6 +145,9 @@ pub struct Learner {
     path: PathBuf,
     /// The last event that was called was one that does nothing.
     passed: bool,
+    /// What a checkpoint knows its data by; computed once, as it asks the system for every file.
+    #[cfg(feature = "checkpoint")]
+    data_digest: std::sync::OnceLock<String>,
 }
 
 /// A callback, and how long it stays.
@@ -192,6 +195,8 @@ impl Learner {
             finding_lr: false,
             path: PathBuf::from("."),
             passed: false,
+            #[cfg(feature = "checkpoint")]
+            data_digest: Default::default(),
         }
     }
 

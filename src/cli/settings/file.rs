@@ -17,7 +17,12 @@ struct File {
 
 /// Fills what the command line left open from the file.
 pub(super) fn merge(mut flags: TrainFlags, mut common: CommonFlags, path: &Path) -> Result<(TrainFlags, CommonFlags)> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the settings", path, e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::InvalidData => Error::new(ErrorKind::Format, "is no text")
+            .on(path.display())
+            .remedy("name a TOML file, such as a run's settings.toml"),
+        _ => Error::io("read the settings", path, e),
+    })?;
     let mut file = parse(&text).map_err(|e| e.on(path.display()))?;
     // The two ways to give a rate exclude each other: one on the command line takes both out of the file.
     if flags.lr.is_none() && flags.lr_slice.is_none() {

@@ -99,6 +99,16 @@ impl Checkpoint {
         Checkpoint { config: config.into(), ..self }
     }
 
+    /// Takes the directory for this process now, not with the first fit: before a program removes or writes anything that another one,
+    /// which trains there, would miss. It is held as long as the callback lives.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the directory can't be made, or another process has it.
+    pub fn claim(mut self) -> Result<Checkpoint> {
+        self.folder = Some(Arc::new(Folder::open(&self.dir)?));
+        Ok(self)
+    }
+
     /// Writes one when all callbacks have seen this event.
     fn write(&self, learn: &mut Learner, place: Place) {
         let Some(folder) = self.folder.clone() else { return };

@@ -53,7 +53,7 @@ pub struct Identity {
     /// Training batches of an epoch.
     pub batches: usize,
     pub frozen_groups: usize,
-    /// SHA-256 of the items' names, their targets and their split.
+    /// SHA-256 of the items' names, their files' sizes, their targets and their split.
     pub data: String,
     /// What the caller says that it depends on.
     pub config: String,
@@ -111,7 +111,7 @@ impl Identity {
             epochs: learn.at.n_epoch,
             batches: learn.dls.train.len(),
             frozen_groups: learn.opt.frozen_idx(),
-            data: data_digest(learn),
+            data: learn.data_digest.get_or_init(|| data_digest(learn)).clone(),
             config: config.to_string(),
         }
     }
@@ -172,13 +172,16 @@ impl Surroundings {
     }
 }
 
-/// Folders may be elsewhere after an interruption; the last two names of each path are what counts.
+/// Folders may be elsewhere after an interruption, and copies have times of their own: the last two names of each path count, and the
+/// size of the file. Reading the files would take as long as an epoch, so another picture of the very same size isn't noticed.
 fn data_digest(learn: &Learner) -> String {
     let (data, mut hash) = (learn.dls.datasets(), Sha256::new());
     for path in data.paths().iter() {
         let names: Vec<_> = path.components().rev().take(2).collect();
         names.iter().for_each(|name| hash.update(name.as_os_str().as_encoded_bytes()));
         hash.update([0]);
+        // One that can't be asked is missed by whoever decodes it.
+        hash.update(std::fs::metadata(path).map_or(0, |file| file.len()).to_le_bytes());
     }
     for subset in [Subset::Train, Subset::Valid] {
         hash.update(format!("{subset:?}"));
