@@ -24,7 +24,8 @@
 //! one after the best epoch. One that was damaged since is noticed by its digest ([`file`]), set aside under another name, and the one before it is used.
 //! A model that holds NaN is never written.
 //!
-//! It costs the time to write the parameters three times (with Adam's two averages): 262 MB for ResNet-34, about half a second.
+//! It costs the time to write the parameters three times (with Adam's two averages): 262 MB for ResNet-34, 0.5 to 0.7 s with the digest and the
+//! sync (two cores of an AMD EPYC, a virtual disk).
 
 mod file;
 mod folder;
