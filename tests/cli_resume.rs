@@ -226,6 +226,22 @@ fn a_run_out_of_time_says_so_and_goes_on() {
 }
 
 #[test]
+fn one_command_goes_on_with_all_seeds() {
+    let place = Place::new(2, 12);
+    let whole = place.out.with_file_name("whole");
+    let fixed = ["--epochs", "1", "--device", "cpu", "--seed", "3,4"];
+    assert!(onecycle(&train(place.data(), whole.to_str().unwrap(), &fixed)).status.success());
+    let stopped = place.train(&[&fixed[..], &["--time-limit", "1e-6"]].concat());
+    assert_eq!(stopped.status.code(), Some(75), "{}", text(&stopped.stderr));
+    assert!(text(&stopped.stderr).contains(&format!("to go on: onecycle train --resume --out {}\n", place.out())));
+    let output = onecycle(&["train", "--resume", "--out", place.out()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for seed in ["seed-3", "seed-4"] {
+        assert!(model(&place.out.join(seed)) == model(&whole.join(seed)), "{seed}");
+    }
+}
+
+#[test]
 fn a_run_goes_on_with_its_own_settings_only() {
     let place = Place::new(2, 12);
     // Where nothing is, it begins.

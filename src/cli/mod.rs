@@ -23,7 +23,7 @@ pub mod settings;
 pub mod signals;
 pub mod transfer;
 
-use crate::Result;
+use crate::{Error, Result};
 use clap::Parser;
 use flags::{Cli, Command};
 use output::{Console, Verbosity};
@@ -56,8 +56,15 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(message) => {
             // Help and version are not errors to clap either: they go to standard output and the status is 0. A closed
             // pipe behind them is nobody's problem.
-            let _ = message.print();
-            return ExitCode::from(if message.use_stderr() { output::USAGE } else { output::DONE });
+            return ExitCode::from(match message.print() {
+                _ if message.use_stderr() => output::USAGE,
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let console = Console::new(Verbosity::Normal);
+                    console.error(&Error::io("write the help", "standard output".as_ref(), e));
+                    output::FAILED
+                }
+                _ => output::DONE,
+            });
         }
     };
     let console = Console::new(Verbosity::of(cli.quiet, cli.verbose));

@@ -61,17 +61,20 @@ pub fn training_device(named: flags::Device, half: bool, context: &Context) -> R
     Ok(device)
 }
 
-/// Trains once and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
+/// Trains once, with one of the seeds, and fills `out`. Returns the last row's (train_loss, valid_loss, error_rate).
 ///
 /// # Errors
 /// When training fails or `out` can't be written. What there is by then is saved first: model, history, report.
 pub fn train_once(
-    settings: &TrainSettings,
+    whole: &TrainSettings,
     seed: u64,
     out: &Path,
     device: Device,
     context: &Context,
 ) -> Result<[Option<f64>; 3]> {
+    let mut settings = whole.clone();
+    settings.common.seeds = vec![seed];
+    let (settings, toml) = (&settings, settings.to_toml()?);
     let dls = data::load(&settings.data, &settings.dir, seed, context)?;
     let mut learn = learner(&settings.model, &dls, device, context)?;
     let on_gpu = settings.data.cache == CacheRule::Gpu;
@@ -87,7 +90,11 @@ pub fn train_once(
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
     let learn = &mut resumable(learn, claimed, settings, out, context)?;
     // Not before it is known that they are those of the run that goes on.
-    write_text(&out.join(TrainSettings::FILE), &settings.to_toml()?)?;
+    write_text(&out.join(TrainSettings::FILE), &toml)?;
+    if whole.common.seeds.len() > 1 {
+        // What goes on with all of them, whichever is the one that is killed.
+        write_text(&whole.out.join(TrainSettings::FILE), &whole.to_toml()?)?;
+    }
     context.console.detail(&format!("training on {}", device_name(device)));
     let lr_max: LrMax = match &settings.lr_slice {
         Some(slice) => LrMax::Between(slice.low, slice.high),
@@ -107,7 +114,7 @@ pub fn train_once(
         // A loss that is no number says that the weights are worth nothing, but the curve shows where it went wrong.
         context.console.note(&format!("training stopped; saving what there is in {}", out.display()));
         if settings.checkpoint_every != Some(0) {
-            context.console.note(&format!("to go on: onecycle train --resume --out {}", out.display()));
+            context.console.note(&format!("to go on: onecycle train --resume --out {}", settings.out.display()));
         }
         context.console.detail(&format!("because: {e}"));
     }

@@ -36,9 +36,7 @@ pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     say(data::data_block(&train.data, &dir, train.common.seeds[0])?.summary(&dir)?.trim_end())?;
     say("")?;
     for (seed, out) in run_dir::per_seed(&out, &train.common) {
-        let mut one = train.clone();
-        one.common.seeds = vec![seed];
-        run::train_once(&one, seed, &out, device, context)?;
+        run::train_once(&train, seed, &out, device, context)?;
     }
     let first = run_dir::per_seed(&out, &train.common).remove(0).1;
     let model = first.join("model.safetensors");

@@ -18,9 +18,7 @@ pub fn run(settings: &TrainSettings, context: &Context) -> Result<()> {
         if settings.common.seeds.len() > 1 {
             context.console.result(&format!("seed {seed}"))?;
         }
-        let mut one = settings.clone();
-        one.common.seeds = vec![seed];
-        results.push((seed, run::train_once(&one, seed, &out, device, context)?));
+        results.push((seed, run::train_once(settings, seed, &out, device, context)?));
     }
     if results.len() > 1 {
         table(&results, context)?;

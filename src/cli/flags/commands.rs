@@ -109,7 +109,7 @@ pub struct InterpretFlags {
     /// Regular expression whose first group is the label; without it a picture's folder is its label
     #[arg(long, value_name = "RE")]
     pub label_re: Option<String>,
-    /// Print one JSON object: n, loss, error_rate, classes, most_confused, top_losses
+    /// Print one JSON object: n, loss, error_rate, classes, most_confused, top_losses, page
     #[arg(long)]
     pub json: bool,
 }
@@ -122,7 +122,7 @@ pub struct BenchLoaderFlags {
     /// Seconds for each measurement
     #[arg(long, allow_hyphen_values = true, value_name = "SECONDS", default_value_t = 5.0)]
     pub seconds: f64,
-    /// Print one JSON object: load, cached, compute in pictures a second, limit, advice
+    /// Print one JSON object: load, cached, compute in pictures a second, limit, advice, device, workers
     #[arg(long)]
     pub json: bool,
     /// Pictures and labels.
@@ -142,7 +142,7 @@ pub struct ReportFlags {
     /// The page to write
     #[arg(long, value_name = "FILE.html", default_value = "comparison.html")]
     pub out: PathBuf,
-    /// Print one JSON array: name, epochs, train_loss, valid_loss, error_rate, best, seconds
+    /// Print one JSON array: name, dir, epochs, train_loss, valid_loss, error_rate, best, seconds
     #[arg(long)]
     pub json: bool,
 }
