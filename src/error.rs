@@ -129,6 +129,7 @@ impl Error {
             K::NotADirectory => {
                 error.remedy("this, or a part of it, is a file where a folder is needed: choose another place")
             }
+            K::AlreadyExists => error.remedy("something of this name is in the way: move it, or choose another place"),
             K::IsADirectory => error.remedy("this is a folder: name a file"),
             K::InvalidFilename => error.remedy("choose a shorter name of plain letters"),
             _ => error,

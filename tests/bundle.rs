@@ -16,5 +16,7 @@ mod operations;
 mod primitives;
 #[path = "parity_pytorch.rs"]
 mod pytorch;
+#[path = "resume.rs"]
+mod resume;
 #[path = "emulator_training.rs"]
 mod training;

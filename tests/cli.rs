@@ -440,9 +440,11 @@ fn a_full_disk_loses_nothing() {
         .filter(|e| e.as_ref().unwrap().path().to_string_lossy().contains(".tmp."));
     assert_eq!(left.count(), 0, "no temporary file is left");
     if Path::new("/dev/full").exists() {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let status = program().args(["summary"]).stdout(full).stderr(Stdio::null()).status().unwrap();
-        assert_eq!(status.code(), Some(1), "results that can't be written are a failure");
+        for told in ["summary", "--help"] {
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let status = program().arg(told).stdout(full).stderr(Stdio::null()).status().unwrap();
+            assert_eq!(status.code(), Some(1), "{told}: results that can't be written are a failure");
+        }
     }
 }
 

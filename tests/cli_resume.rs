@@ -197,10 +197,13 @@ fn a_picture_that_became_another_one_is_noticed() {
 }
 
 #[test]
-fn wrong_weights_leave_no_run_directory_in_the_way() {
-    let place = Place::new(2, 12);
+fn what_fails_at_once_leaves_no_run_directory_in_the_way() {
+    let place = Place::new(3, 12);
     assert!(place.fails(&["--epochs", "1", "--pretrained", "nowhere.pth"]).contains("nowhere.pth"));
-    assert!(place.train(&["--epochs", "1"]).status.success(), "and no --overwrite is needed");
+    let class = std::fs::read_dir(&place.data).unwrap().next().unwrap().unwrap().path();
+    std::fs::read_dir(class).unwrap().for_each(|e| std::fs::write(e.unwrap().path(), "no picture").unwrap());
+    assert!(place.fails(&["--epochs", "1"]).contains("not a picture"));
+    assert!(place.train(&["--epochs", "1", "--skip-bad"]).status.success(), "and no --overwrite is needed");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #
 #   info         the machine: system, driver, GPU, what `onecycle doctor` says
 #   selftest     each primitive of the kernels by itself, and a recording of what the GPU does
-#   correctness  the kernels against the processor and against PyTorch's recordings, training to the same bits twice
+#   correctness  the kernels against the processor and against PyTorch's recordings, training to the same bits twice and resumed
 #   sanitizer    compute-sanitizer's four tools over the operations' tests
 #   bench        our operations and training steps
 #   train        the quickstart, and a ResNet-34 on photographs
@@ -162,6 +162,7 @@ correctness() {
         tests pytorch pytorch::
         tests networks networks::
         tests augment augment::
+        tests resume resume::a_fit_goes_on
         unset ONECYCLE_EMULATOR
         limited "$bin/unit-tests" nvidia --test-threads=1 >"$out/driver.log" 2>&1 || failed "the driver's own test: $(tail -3 "$out/driver.log" | tr '\n' ' ')"
         grep '^test result\|^skipped' "$out/driver.log" | tee -a "$log"

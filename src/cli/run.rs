@@ -83,10 +83,11 @@ pub fn train_once(
     }
     learn = learn.cache_on_gpu(on_gpu);
 
-    // Data and weights are good: only now something is left behind.
+    let batch = interpretation::named_below(&settings.dir, dls.batch_cells(&ShowBatch::default())?);
+
+    // Weights and the first pictures are good: only now something is left behind.
     create_dir(out)?;
     let claimed = claim(settings, out, context)?;
-    let batch = interpretation::named_below(&settings.dir, dls.batch_cells(&ShowBatch::default())?);
     plot::picture_grid(&batch, None, None)?.save(out.join("batch.png"))?;
     let learn = &mut resumable(learn, claimed, settings, out, context)?;
     // Not before it is known that they are those of the run that goes on.
