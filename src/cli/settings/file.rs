@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(known, table.keys().cloned().collect::<Vec<_>>());
         let File { train, common } = parse(text).unwrap();
         let shown = format!("{train:?} {common:?}");
-        assert_eq!(shown.matches("None").count(), 1, "all but config: {shown}");
+        assert_eq!(shown.matches("None").count(), 2, "all but config and the time limit: {shown}");
         assert_eq!(common.seed, [7]);
     }
 }
