@@ -342,6 +342,23 @@ fn a_model_that_is_no_number_replaces_none() {
     assert!(good == after);
 }
 
+/// A directory in its place, or a link to nowhere: it can't be read, and the one before it can.
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let want = job(dir.path()).unwrap();
+    let files = checkpoints(dir.path());
+    let [.., before, newest] = &files[..] else { panic!("{files:?}") };
+    std::fs::remove_file(newest).unwrap();
+    std::fs::create_dir(newest).unwrap();
+    let mut learn = learner(Device::Cpu);
+    let resumed = learn.resume(dir.path()).unwrap().unwrap();
+    assert_eq!((&resumed.path, resumed.warnings.len()), (before, 1));
+    assert!(newest.is_dir(), "nothing is moved that isn't damaged");
+    learn.fit_one_cycle(2, 1e-2).unwrap();
+    assert!(traces(&learn) == want);
+}
+
 /// The job of the tests below: two epochs with checkpoints after every second batch.
 fn job(dir: &Path) -> Result<Vec<u64>> {
     let mut learn = learner(Device::Cpu).callback(Checkpoint::new(dir).every(2));

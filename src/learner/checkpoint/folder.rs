@@ -114,7 +114,8 @@ pub struct Found {
     pub damaged: Vec<String>,
 }
 
-/// The newest checkpoint in `dir` that is whole; damaged ones are renamed. None in an empty or missing directory.
+/// The newest checkpoint in `dir` that is whole. Damaged ones are renamed, and what cannot be read is passed over. None in an empty or missing
+/// directory.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when there are checkpoints, but none is whole; [`ErrorKind::Io`] when they can't be read.
@@ -128,14 +129,16 @@ pub fn newest(dir: &Path) -> Result<Option<Found>> {
         let path = dir.join(place.file_name());
         match file::read(&path) {
             Ok((text, contents)) => return Ok(Some(Found { path, text, contents, damaged })),
-            Err(e) if e.kind() == ErrorKind::Format => {
+            Err(e) => {
                 damaged.push(e.to_string());
+                if e.kind() != ErrorKind::Format {
+                    continue; // what can't be read now may be readable tomorrow
+                }
                 let mut aside = path.clone().into_os_string();
                 aside.push(".damaged");
                 // Only so that it isn't counted as one of the last: where it can't be renamed, it stays.
                 let _ = std::fs::rename(&path, aside);
             }
-            Err(e) => return Err(e),
         }
     }
     match damaged.first() {
