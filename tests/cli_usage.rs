@@ -93,6 +93,8 @@ fn wrong_values_are_refused_in_words() {
         let refused = refused(args);
         assert!(refused.starts_with(message), "{args:?}: {refused}");
     }
+    let gone = refused(&["--resume", "--out", "nowhere"]);
+    assert!(gone.starts_with("nowhere/settings.toml: the folder with the pictures is missing"), "{gone}");
     assert!(refused(&["d", "--lr-slice", "fast"]).contains("write it as 1e-6..1e-4"));
 }
 

@@ -65,7 +65,13 @@ impl TrainSettings {
         };
         let Some(dir) = flags.dir else {
             let error = Error::new(ErrorKind::Argument, "the folder with the pictures is missing");
-            return Err(error.remedy("onecycle train DIR, or `dir = \"..\"` in the file of --config"));
+            return Err(match flags.out.filter(|_| flags.resume) {
+                // Of a run that is to go on it is known, if the run has left its settings.
+                Some(out) => error.on(out.join(TrainSettings::FILE).display()).remedy(
+                    "this file of the run is not there, or doesn't say it: name the folder, onecycle train DIR",
+                ),
+                None => error.remedy("onecycle train DIR, or `dir = \"..\"` in the file of --config"),
+            });
         };
         let model = ModelSettings::resolve(flags.model)?;
         check::frozen(model.pretrained.is_some(), flags.freeze_epochs, flags.lr_slice.as_deref())?;
