@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::program::{Place, onecycle, pictures, program, text, train};
+use common::program::{Place, limited, onecycle, pictures, program, text, train};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -423,14 +423,7 @@ fn a_full_disk_loses_nothing() {
     let before = std::fs::read(place.out.join("model.safetensors")).unwrap();
     let more = ["--epochs", "1", "--overwrite", "--seed", "9", "--checkpoint-every", "0"];
     let args = train(place.data(), place.out(), &more);
-    let limited = Command::new("bash")
-        .args(["-c", "ulimit -f 100; trap '' XFSZ; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_onecycle")])
-        .args(args)
-        .output();
-    let Ok(output) = limited else {
-        common::skip(format_args!("there is no bash to set a limit with"));
-        return;
-    };
+    let Some(output) = limited(100, &args) else { return };
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("model.safetensors") && err.contains("free some space"), "{err}");

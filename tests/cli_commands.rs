@@ -114,7 +114,10 @@ fn interpret_export_and_report_read_a_run() {
     let checkpoint = place.out.join("checkpoints").join(newest.trim());
     done(&onecycle(&["export", shown(&checkpoint), "--out", shown(&again), "--overwrite"]));
     done(&onecycle(&["export", shown(&model), "--out", shown(&again), "--overwrite"]));
+    let neighbour = place.out.join("m.safetensors");
+    std::fs::write(&neighbour, "of somebody else").unwrap();
     let onnx = onecycle(&["export", place.out(), "--out", shown(&place.out.join("m.onnx"))]);
+    assert_eq!(std::fs::read_to_string(&neighbour).unwrap(), "of somebody else");
     match cfg!(feature = "onnx") {
         true => drop(done(&onnx)),
         false => assert!(refused(&onnx, 1).contains("--features onnx")),

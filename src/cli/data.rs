@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// The same pictures validate whatever the seed, so that the runs of several seeds can be compared.
 const SPLIT_SEED: u64 = 42;
 
+/// The article's labeller: `great_pyrenees_105.jpg` is a `great_pyrenees`.
+pub const ARTICLES_LABEL_RE: &str = r"(.+)_\d+.jpg$";
+
 /// The data set that the settings describe. Of a table it is `Table`'s rows that are its items, and of a folder its pictures.
 ///
 /// # Errors

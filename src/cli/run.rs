@@ -2,7 +2,7 @@
 
 use super::flags::{self, CacheRule};
 use super::settings::{ModelSettings, TrainSettings};
-use super::{Context, data, interpretation, transfer::Transfer};
+use super::{Context, data, interpretation, transfer::watched};
 use crate::data::DataLoaders;
 use crate::fs::{create_dir, size, write_atomic};
 use crate::learner::checkpoint::clear_checkpoints;
@@ -16,7 +16,6 @@ use crate::plot::report::Report;
 use crate::plot::{self, Captioned};
 use crate::vision::ShowBatch;
 use crate::{Device, Result, device};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -199,14 +198,7 @@ pub fn learner(settings: &ModelSettings, dls: &DataLoaders, device: Device, cont
 /// The weights to begin with, fetched where they have to be; none: fresh ones.
 fn pretrained(settings: &ModelSettings, arch: &Arch, context: &Context) -> Result<Option<Pretrained>> {
     let Some(weights) = settings.body_weights() else { return Ok(None) };
-    let console = &context.console;
-    let mut transfer = Transfer::new(console.verbosity() == super::output::Verbosity::Quiet);
-    let loaded = weights.load_watched(arch, &mut |step| {
-        transfer.show(step, console);
-        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    transfer.finish();
-    loaded.map(Some)
+    watched(context, |watch| weights.load_watched(arch, watch)).map(Some)
 }
 
 /// Writes everything that a run leaves behind. An unfinished run is not measured again: its report has what the epochs had.

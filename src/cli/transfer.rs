@@ -4,11 +4,14 @@
 //! download [############            ] 405.9 MB of 811.7 MB, 24.1 MB/s, 00:17 left
 //! ```
 
-use super::output::Console;
-use crate::fetch::Step;
+use super::Context;
+use super::output::{Console, Verbosity};
+use crate::Result;
+use crate::fetch::{Step, Watch};
 use crate::learner::{colour, format_time};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// Between two lines of a log.
@@ -24,6 +27,16 @@ pub struct Transfer {
     phase: Option<(&'static str, Instant, u64)>,
     shown: Option<Instant>,
     queued: bool,
+}
+
+/// Does work that tells its steps: they are shown, unless with `-q`, and Ctrl-C ends it.
+pub fn watched<T>(context: &Context, work: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T> {
+    let console = &context.console;
+    let mut transfer = Transfer::new(console.verbosity() == Verbosity::Quiet);
+    work(&mut |step: &Step| {
+        transfer.show(step, console);
+        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 impl Transfer {

@@ -5,9 +5,8 @@
 //! drives) the work goes on without: the checks of size and digest are what decides there.
 
 use super::{Step, Watch, beside, tell};
-use crate::{Error, Result};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use crate::Result;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,23 +21,15 @@ impl Lock {
     /// Waits for the lock of `path`, which need not exist, in a folder that does.
     pub(super) fn take(path: &Path, watch: &mut Watch) -> Result<Lock> {
         let name = beside(path, ".", ".lock");
-        let failed = |e| Error::io("lock", &name, e);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
         let mut waited = false;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file, waited }),
-                Err(TryLockError::WouldBlock) => {
-                    // Asked again and again rather than waited for, so that Ctrl-C is heard.
-                    waited = true;
-                    tell(watch, Step::Queued)?;
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
-                    return Ok(Lock { _file: file, waited });
-                }
-                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            if let Some(file) = crate::fs::lock(&name)? {
+                return Ok(Lock { _file: file, waited });
             }
+            // Asked again and again rather than waited for, so that Ctrl-C is heard.
+            waited = true;
+            tell(watch, Step::Queued)?;
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

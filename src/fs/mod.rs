@@ -9,6 +9,8 @@ pub mod faults;
 
 use crate::{Error, Result};
 use faults::{Step, announce};
+#[cfg(any(feature = "checkpoint", feature = "download"))]
+use std::fs::TryLockError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -86,6 +88,24 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| Error::io("give the final name to", to, e))?;
     sync_directory(to);
     Ok(())
+}
+
+/// Takes the system's lock on the file `path`, which is made if need be and whose folder is there; none when another process or thread
+/// has it. It is let go when the file is closed, or the process dies. On file systems without locks (some network drives) everybody
+/// gets it.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) naming `path`.
+#[cfg(any(feature = "checkpoint", feature = "download"))]
+pub(crate) fn lock(path: &Path) -> Result<Option<File>> {
+    let failed = |e| Error::io("lock", path, e);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
 }
 
 /// Removes what a killed [`write_atomic`] of `path` left behind, once nobody has written to it for `age`. Processes that write now

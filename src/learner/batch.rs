@@ -28,7 +28,7 @@ impl Learner {
     /// The first tensor that holds NaN or an infinity, along the way of a batch: what the model sees, its parameters and statistics from
     /// input to output, what it says. Waits for the device.
     pub fn first_not_finite(&self) -> Option<String> {
-        let bad = |t: &Tensor| t.dtype().is_float() && t.to_f64_vec().is_ok_and(|v| v.iter().any(|v| !v.is_finite()));
+        let bad = |t: &Tensor| t.is_finite().is_ok_and(|finite| !finite);
         let state = self.model.state().into_iter().map(|(name, entry)| (name, Some(entry.value())));
         let mut all = std::iter::once(("the batch".to_string(), self.x().cloned()))
             .chain(state)

@@ -11,7 +11,8 @@ use crate::data::{
     Batch, BatchTransforms, DataLoader, InputBlock, IntToFloat, ItemTransform, OpenPicture, Subset, Target, Targets,
     Vocab,
 };
-use crate::nn::{Arch, HeadOptions, Module, Sequential, safetensors};
+use crate::nn::safetensors::{self, Contents};
+use crate::nn::{Arch, HeadOptions, Module, Sequential};
 use crate::vision::resize::item_transform_from;
 use crate::vision::{AugTransforms, ImageBlock, PilImage};
 use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
@@ -98,6 +99,12 @@ impl Learner {
     }
 }
 
+/// What an exported file holds.
+#[cfg(feature = "checkpoint")]
+pub(super) fn contents(tensors: std::collections::HashMap<String, Tensor>, description: String) -> Contents {
+    Contents { tensors, metadata: BTreeMap::from([(KEY.to_string(), description)]) }
+}
+
 /// Writes an exported model's file: tensors by name, so that the same model is the same file wherever it comes from.
 pub(super) fn write(path: &Path, mut tensors: Vec<(String, Tensor)>, description: String) -> Result<()> {
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -157,7 +164,14 @@ impl Predictor {
         if super::fastai::is_torch(path) {
             return Err(super::fastai::refused());
         }
-        let contents = safetensors::read(path)?;
+        Predictor::of(safetensors::read(path)?)
+    }
+
+    /// The model that an exported file holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when it is none.
+    pub(super) fn of(contents: Contents) -> Result<Predictor> {
         let foreign = |why: String| {
             Error::new(ErrorKind::Format, why).remedy("use a file that `onecycle train` or Learner::export wrote")
         };

@@ -173,6 +173,19 @@ impl Tensor {
         for_element!(self.dtype, T => Ok(self.to_vec::<T>()?.into_iter().map(T::double).collect()))
     }
 
+    /// Whether no number is NaN or infinite. Waits for the device.
+    ///
+    /// # Errors
+    /// The device can't be read.
+    pub fn is_finite(&self) -> Result<bool> {
+        let host = self.to(Device::Cpu)?;
+        Ok(match host.dtype() {
+            DType::F32 => host.cpu::<f32>().iter().all(|v| v.is_finite()),
+            dtype if dtype.is_float() => host.to_f64_vec()?.iter().all(|v| v.is_finite()),
+            _ => true,
+        })
+    }
+
     /// The only number of a tensor with one element, as a double.
     ///
     /// # Errors

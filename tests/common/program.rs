@@ -36,6 +36,18 @@ pub fn train<'a>(dir: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&fixed[..], more].concat()
 }
 
+/// The program where no file may be larger than `blocks` of 1,024 bytes: a disk that fills up. None where there is no bash to set the limit.
+pub fn limited(blocks: u32, args: &[&str]) -> Option<Output> {
+    let script = format!("ulimit -f {blocks}; trap '' XFSZ; exec \"$@\"");
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, "bash", env!("CARGO_BIN_EXE_onecycle")]).args(args);
+    let output = command.output().ok();
+    if output.is_none() {
+        super::skip(format_args!("there is no bash to set a limit with"));
+    }
+    output
+}
+
 /// Pictures, and a run directory that isn't there yet.
 pub struct Place {
     _dir: tempfile::TempDir,

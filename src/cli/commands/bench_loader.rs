@@ -148,9 +148,6 @@ fn loading(dls: &DataLoaders, length: Duration, context: &Context) -> Result<f64
                 }
             }
         }
-        if dls.train.len() == 1 && epoch > 0 && began.is_some_and(|since| since.elapsed() >= length) {
-            break;
-        }
     }
     Ok(pictures as f64 / began.map_or(1.0, |since| since.elapsed().as_secs_f64()))
 }

@@ -1,12 +1,11 @@
 //! `onecycle download NAME`: a data set's folder, fetched and unpacked where it isn't there yet. The folder is the result; where
 //! it is in the work goes to standard error.
 
-use crate::cli::output::{Console, Verbosity};
+use crate::cli::output::Console;
 use crate::cli::settings::DownloadSettings;
-use crate::cli::{Context, transfer::Transfer};
+use crate::cli::{Context, transfer::watched};
 use crate::data::{Remote, URLs, UntarData};
 use crate::{Error, ErrorKind, Result};
-use std::ops::ControlFlow;
 
 /// Runs the command.
 ///
@@ -19,13 +18,7 @@ pub fn run(settings: &DownloadSettings, context: &Context) -> Result<()> {
     if let Some(home) = &settings.home {
         job = job.home(home);
     }
-    let mut transfer = Transfer::new(console.verbosity() == Verbosity::Quiet);
-    let path = job.run(&mut |step| {
-        transfer.show(step, console);
-        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    transfer.finish();
-    let path = path?;
+    let path = watched(context, |watch| job.run(watch))?;
     // A path that isn't Unicode would be another one in the output.
     let shown = path.to_str().ok_or_else(|| {
         let error = Error::new(ErrorKind::Argument, "this folder's name can't be printed").on(path.display());

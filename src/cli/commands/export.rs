@@ -3,8 +3,8 @@
 use crate::cli::Context;
 use crate::cli::settings::ExportSettings;
 use crate::learner::Predictor;
-use crate::learner::checkpoint::{self, Which};
-use crate::{Error, ErrorKind, Result};
+use crate::learner::checkpoint::{Stored, Which};
+use crate::{Device, Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 /// Runs the command.
@@ -23,26 +23,18 @@ pub fn run(settings: &ExportSettings, context: &Context) -> Result<()> {
         let error = Error::new(ErrorKind::Argument, "only a run has a best epoch").on("--best");
         return Err(error.remedy("name a run directory, or leave it out"));
     }
-    // ONNX is made of a model file, and only of one: what a checkpoint holds goes through a temporary one.
-    let made = out.with_extension("safetensors");
-    let (model, temporary) = match () {
-        () if is("safetensors") => (from.clone(), false),
-        () => {
-            let told = if is("ckpt") {
-                checkpoint::export(from, &made)?
-            } else {
-                let which = if *best { Which::Best } else { Which::Newest };
-                checkpoint::export_of_run(&checkpoints(from)?, which, &made)?
-            };
-            context.console.note(&told.to_string());
-            (made, onnx)
-        }
-    };
-    let written = if onnx { to_onnx(&model, out) } else { same(&model, out) };
-    if temporary {
-        crate::fs::remove(&model)?;
+    if is("safetensors") {
+        // Read whatever becomes of it: no damaged model gets a second name.
+        let model = Predictor::load_on(from, Device::Cpu)?;
+        if onnx { to_onnx(&model, out)? } else { copy(from, out)? }
+    } else {
+        let stored = match is("ckpt") {
+            true => Stored::read(from)?,
+            false => Stored::of_run(&checkpoints(from)?, if *best { Which::Best } else { Which::Newest })?,
+        };
+        context.console.note(&stored.to_string());
+        if onnx { to_onnx(&stored.predictor()?, out)? } else { stored.export(out)? }
     }
-    written?;
     context.console.result(&out.display().to_string())
 }
 
@@ -59,23 +51,21 @@ fn checkpoints(from: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The model is there; a copy of a model file is one that has been read, so that no damaged one gets a second name.
-fn same(model: &Path, out: &Path) -> Result<()> {
-    Predictor::load(model)?;
-    if model == out {
+fn copy(from: &Path, out: &Path) -> Result<()> {
+    if from == out {
         return Ok(());
     }
-    let bytes = std::fs::read(model).map_err(|e| Error::io("read the model", model, e))?;
+    let bytes = std::fs::read(from).map_err(|e| Error::io("read the model", from, e))?;
     crate::fs::write_atomic(out, |w| w.write_all(&bytes))
 }
 
 #[cfg(feature = "onnx")]
-fn to_onnx(model: &Path, out: &Path) -> Result<()> {
-    Predictor::load(model)?.export_onnx(out)
+fn to_onnx(model: &Predictor, out: &Path) -> Result<()> {
+    model.export_onnx(out)
 }
 
 #[cfg(not(feature = "onnx"))]
-fn to_onnx(_: &Path, out: &Path) -> Result<()> {
+fn to_onnx(_: &Predictor, out: &Path) -> Result<()> {
     let error = Error::new(ErrorKind::Argument, "this program was built without ONNX").on(out.display());
     Err(error.remedy("build it with `cargo build --release --features onnx`"))
 }

@@ -1,6 +1,7 @@
 //! `onecycle quickstart`: makes its pictures, trains on them, prints the table, writes the report, the plots and the model.
 
 use crate::Result;
+use crate::cli::data::ARTICLES_LABEL_RE;
 use crate::cli::flags::{CacheRule, ExifRule, LabelRule, TruncatedRule};
 use crate::cli::settings::{DataSettings, ModelSettings, QuickstartSettings, TrainSettings};
 use crate::cli::{Context, data, run, run_dir};
@@ -14,10 +15,7 @@ const EPOCHS: usize = 20;
 const ARCH: &str = "resnet18-w32";
 
 /// The pictures don't change with the run's seed: it is the training that a seed repeats.
-const PICTURES_SEED: u64 = 42;
-
-/// The article's labeller: `great_pyrenees_105.jpg` is a `great_pyrenees`.
-const LABEL_RE: &str = r"(.+)_\d+.jpg$";
+pub const PICTURES_SEED: u64 = 42;
 
 /// Runs the command.
 ///
@@ -49,7 +47,7 @@ pub fn run(settings: &QuickstartSettings, context: &Context) -> Result<()> {
     say(&format!("model     {}", model.display()))?;
     say("\nThree commands to try next:")?;
     say(&format!("  onecycle predict {} {}", model.display(), one.display()))?;
-    say(&format!("  onecycle evaluate {} {} --label-re '{LABEL_RE}'", model.display(), dir.display()))?;
+    say(&format!("  onecycle evaluate {} {} --label-re '{ARTICLES_LABEL_RE}'", model.display(), dir.display()))?;
     say("  onecycle train DIR                 a folder of your own pictures, one folder per class")?;
     say("(`onecycle` is target/release/onecycle here, or `cargo run --release --`)")
 }
@@ -65,7 +63,7 @@ fn train_settings(settings: &QuickstartSettings, dir: PathBuf, out: PathBuf) -> 
         checkpoint_every: Some(0), // it is over before it is worth going on with
         data: DataSettings {
             label: LabelRule::Re,
-            label_re: Some(LABEL_RE.into()),
+            label_re: Some(ARTICLES_LABEL_RE.into()),
             csv: None,
             x: None,
             y: None,

@@ -52,4 +52,6 @@ pub use mix::{CutMix, MixUp};
 pub use stop::{SkipToEpoch, StopOnFlag, TerminateOnNaN};
 #[cfg(feature = "tensorboard")]
 pub use tensorboard::TensorBoardCallback;
+#[cfg(feature = "checkpoint")]
+pub(super) use trackers::is_better;
 pub use trackers::{EarlyStopping, ReduceLROnPlateau, SaveModel, Watched};

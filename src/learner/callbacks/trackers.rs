@@ -27,6 +27,17 @@ enum Outcome {
     Missing,
 }
 
+/// Whether a watched number is better than the best so far by more than `min_delta`; NaN never is.
+pub(in crate::learner) fn is_better(monitor: &str, value: f64, best: Option<f64>, min_delta: f64) -> bool {
+    let smaller = monitor.contains("loss") || monitor.contains("error");
+    match best {
+        _ if value.is_nan() => false,
+        None => true,
+        Some(best) if smaller => value < best - min_delta,
+        Some(best) => value > best + min_delta,
+    }
+}
+
 impl Watched {
     /// # Errors
     /// [`ErrorKind::Argument`] when the table will have no such column, naming those that there are.
@@ -58,16 +69,9 @@ impl Watched {
     }
 
     fn look(&mut self, monitor: &str, min_delta: f64, learn: &Learner) -> Outcome {
-        let smaller = monitor.contains("loss") || monitor.contains("error");
         let row = learn.recorder().rows().last().filter(|row| row.epoch == learn.epoch());
         let Some(value) = row.and_then(|row| row.get(monitor)) else { return Outcome::Missing };
-        let better = match self.best {
-            _ if value.is_nan() => false,
-            None => true,
-            Some(best) if smaller => value < best - min_delta,
-            Some(best) => value > best + min_delta,
-        };
-        if better {
+        if is_better(monitor, value, self.best, min_delta) {
             (self.best, self.wait) = (Some(value), 0);
             return Outcome::Better(value);
         }

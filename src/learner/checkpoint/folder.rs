@@ -9,11 +9,11 @@
 //! ```
 
 use super::file;
-use crate::fs::{create_dir, remove, remove_stale, write_atomic};
+use crate::fs::{create_dir, lock, remove, remove_stale, write_atomic};
 use crate::nn::safetensors::Contents;
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,8 +49,7 @@ impl Place {
 /// A directory that this process alone writes checkpoints to.
 pub struct Folder {
     dir: PathBuf,
-    /// The system lets go of the lock when it is closed, or the process dies.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl Folder {
@@ -60,18 +59,9 @@ impl Folder {
     /// [`ErrorKind::Io`] when it can't be made, or another process has it.
     pub fn open(dir: &Path) -> Result<Folder> {
         create_dir(dir)?;
-        let path = dir.join("lock");
-        let failed = |e| Error::io("lock", &path, e);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let lock = match file.try_lock() {
-            Ok(()) => Some(file),
-            Err(TryLockError::WouldBlock) => {
-                let error = Error::new(ErrorKind::Io, "another process writes checkpoints here").on(dir.display());
-                return Err(error.remedy("wait until it is done, stop it, or choose another directory"));
-            }
-            // Some network drives have none; there, nobody is warned.
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => None,
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        let Some(lock) = lock(&dir.join("lock"))? else {
+            let error = Error::new(ErrorKind::Io, "another process writes checkpoints here").on(dir.display());
+            return Err(error.remedy("wait until it is done, stop it, or choose another directory"));
         };
         for name in names(dir)?.iter().filter_map(|name| name.split_once(".tmp.")).map(|(name, _)| name) {
             remove_stale(&dir.join(name), Duration::ZERO);

@@ -34,8 +34,10 @@ mod state;
 pub use folder::{Place, clear as clear_checkpoints};
 
 use super::callback::{AFTER_BATCH, AFTER_EPOCH, BEFORE_FIT, Callback, Event, Level, Signal};
+use super::callbacks::is_better;
 use super::fit::Resume;
-use super::{Learner, StateDict};
+use super::{Learner, Predictor, StateDict};
+use crate::nn::safetensors::Contents;
 use crate::{Error, ErrorKind, Result};
 use folder::{Folder, Found};
 use state::{Description, Identity, Surroundings};
@@ -138,10 +140,8 @@ impl Checkpoint {
 
     /// Whether this epoch is the best so far; its file is the one that is about to be written.
     fn look(&mut self, learn: &Learner, place: Place) {
-        let Some(value) = learn.recorder().last(&self.monitor).filter(|value| !value.is_nan()) else { return };
-        let smaller = self.monitor.contains("loss") || self.monitor.contains("error");
-        let better = |(best, _): &(f64, String)| if smaller { value < *best } else { value > *best };
-        if self.best.as_ref().is_none_or(better) {
+        let Some(value) = learn.recorder().last(&self.monitor) else { return };
+        if is_better(&self.monitor, value, self.best.as_ref().map(|(best, _)| *best), 0.0) {
             self.best = Some((value, place.file_name()));
         }
     }
@@ -234,50 +234,63 @@ pub enum Which {
     Best,
 }
 
-/// A model that was made of a checkpoint.
-#[derive(Clone, Debug)]
-pub struct Exported {
-    /// The checkpoint.
-    pub path: PathBuf,
-    /// Where its fit goes on.
-    pub place: Place,
+/// A checkpoint that has been read: a model without data or learner.
+pub struct Stored {
+    path: PathBuf,
+    description: Description,
+    contents: Contents,
 }
 
-impl fmt::Display for Exported {
+impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { fit, epoch, batch } = self.place;
+        let Place { fit, epoch, batch } = self.description.place;
         write!(f, "the model after fit {fit}, epoch {epoch}, batch {batch}, of {}", self.path.display())
     }
 }
 
-/// Writes the model of a checkpoint as [`Learner::export`] would have, without data or learner.
-///
-/// # Errors
-/// [`ErrorKind::Format`] when `from` is damaged or no checkpoint; [`ErrorKind::Io`] when it can't be read, or `to` can't be written.
-pub fn export(from: &Path, to: &Path) -> Result<Exported> {
-    let (text, mut contents) = file::read(from)?;
-    let d = description(from, &text)?;
-    let exported = Exported { path: from.to_path_buf(), place: d.place };
-    state::export(d, &mut contents, to)?;
-    Ok(exported)
-}
+impl Stored {
+    /// The checkpoint in the file `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when it is damaged or no checkpoint; [`ErrorKind::Io`] when it can't be read.
+    pub fn read(path: &Path) -> Result<Stored> {
+        let (text, contents) = file::read(path)?;
+        Ok(Stored { path: path.to_path_buf(), description: description(path, &text)?, contents })
+    }
 
-/// [`export`] of a checkpoint in the directory `dir`.
-///
-/// # Errors
-/// As [`export`]; [`ErrorKind::Data`] when there is no such checkpoint.
-pub fn export_of_run(dir: &Path, which: Which, to: &Path) -> Result<Exported> {
-    let none = |what: &str| {
-        let error = Error::new(ErrorKind::Data, format!("there is no {what} in this directory")).on(dir.display());
-        error.remedy("train writes one after every epoch, unless --checkpoint-every 0 says otherwise")
-    };
-    let found = folder::newest(dir)?.ok_or_else(|| none("checkpoint"))?;
-    match which {
-        Which::Newest => export(&found.path, to),
-        Which::Best => {
-            let best = state::best(&description(&found.path, &found.text)?)?;
-            export(&dir.join(best.ok_or_else(|| none("best epoch"))?), to)
+    /// A checkpoint in the directory `dir`.
+    ///
+    /// # Errors
+    /// As [`Stored::read`]; [`ErrorKind::Data`] when there is no such checkpoint.
+    pub fn of_run(dir: &Path, which: Which) -> Result<Stored> {
+        let none = |what: &str| {
+            let error = Error::new(ErrorKind::Data, format!("there is no {what} in this directory")).on(dir.display());
+            error.remedy("train writes one after every epoch, unless --checkpoint-every 0 says otherwise")
+        };
+        let Found { path, text, contents, .. } = folder::newest(dir)?.ok_or_else(|| none("checkpoint"))?;
+        let description = description(&path, &text)?;
+        match which {
+            Which::Newest => Ok(Stored { path, description, contents }),
+            Which::Best => Stored::read(&dir.join(state::best(&description)?.ok_or_else(|| none("best epoch"))?)),
         }
+    }
+
+    /// Writes the model as [`Learner::export`] would have.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] naming `to`.
+    pub fn export(self, to: &Path) -> Result<()> {
+        let (tensors, text) = state::model(self.description, self.contents);
+        super::export::write(to, tensors.into_iter().collect(), text)
+    }
+
+    /// The model, ready to predict.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when it doesn't fit its description.
+    pub fn predictor(self) -> Result<Predictor> {
+        let (tensors, text) = state::model(self.description, self.contents);
+        Predictor::of(super::export::contents(tensors, text))
     }
 }
 

@@ -11,11 +11,10 @@ use crate::learner::save::{OPTIMIZER, SavedOptimizer, load_optimizer, model_tens
 use crate::learner::{Learner, Row, Smooth, StateDict};
 use crate::nn::Module;
 use crate::nn::safetensors::Contents;
-use crate::{DType, Device, Error, ErrorKind, Result, Tensor};
+use crate::{Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Duration;
 
 const MODEL: &str = "model.";
@@ -250,12 +249,8 @@ pub fn capture(learn: &mut Learner, place: Place, config: &str) -> Result<(Descr
 
 /// The first of the model's tensors that holds NaN or an infinity.
 pub fn first_not_finite(tensors: &[(String, Tensor)]) -> Option<&str> {
-    let finite = |t: &Tensor| t.dtype() != DType::F32 || t.cpu::<f32>().iter().all(|v| v.is_finite());
-    tensors
-        .iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix(MODEL)?, t)))
-        .find(|(_, t)| !finite(t))
-        .map(|(n, _)| n)
+    let bad = |t: &Tensor| t.is_finite().is_ok_and(|finite| !finite);
+    tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(MODEL)?, t))).find(|(_, t)| bad(t)).map(|(n, _)| n)
 }
 
 /// Takes the model out of `contents`.
@@ -266,12 +261,9 @@ pub fn restore_model(learn: &Learner, contents: &mut Contents) -> Result<()> {
     learn.model.load_state(&take(contents, MODEL))
 }
 
-/// Writes the model in `contents` as [`Learner::export`] would have.
-///
-/// # Errors
-/// [`ErrorKind::Io`] naming `path`.
-pub fn export(d: Description, contents: &mut Contents, path: &Path) -> Result<()> {
-    crate::learner::export::write(path, take(contents, MODEL).into_iter().collect(), d.exported)
+/// The model in `contents` and its description, as [`Learner::export`] has them.
+pub fn model(d: Description, mut contents: Contents) -> (HashMap<String, Tensor>, String) {
+    (take(&mut contents, MODEL), d.exported)
 }
 
 /// The best epoch's file, as the [`Checkpoint`] callback remembers it.

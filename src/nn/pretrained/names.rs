@@ -65,7 +65,7 @@ pub(super) fn body(tensors: Vec<(String, Tensor)>, arch: &Arch) -> Result<HashMa
                 let message = format!("has numbers of type {}, {kind} were expected", tensor.dtype());
                 return Err(misfit(&theirs, message, "save the weights again as they came from the network"));
             }
-            Some((theirs, tensor)) if !tensor.to_f64_vec()?.iter().all(|x| x.is_finite()) => {
+            Some((theirs, tensor)) if !tensor.is_finite()? => {
                 let remedy =
                     "the training that wrote the file had failed: take an earlier checkpoint, or other weights";
                 return Err(misfit(&theirs, "has numbers that are NaN or infinite", remedy));

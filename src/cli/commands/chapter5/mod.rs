@@ -7,10 +7,10 @@
 
 mod article;
 
+use super::quickstart::PICTURES_SEED;
 use crate::cli::flags::CacheRule;
-use crate::cli::output::Verbosity;
 use crate::cli::settings::{Chapter5Settings, DataSettings, ModelSettings};
-use crate::cli::{Context, data, interpretation, run, run_dir, transfer::Transfer};
+use crate::cli::{Context, data, interpretation, run, run_dir, transfer::watched};
 use crate::data::{DataLoaders, URLs, UntarData};
 use crate::learner::{FineTune, FitOptions, Interpretation, Learner, format_time};
 use crate::optim::slice;
@@ -19,11 +19,7 @@ use crate::plot::report::Report;
 use crate::vision::{ShowBatch, render_quickstart};
 use crate::{Device, ErrorKind, Result};
 use article::Epoch;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-
-/// The article's labeller: `great_pyrenees_105.jpg` is a `great_pyrenees`.
-const LABEL_RE: &str = r"(.+)_\d+.jpg$";
 
 /// Runs the command.
 ///
@@ -65,17 +61,11 @@ fn pictures(settings: &Chapter5Settings, context: &Context) -> Result<(Found, Pa
     }
     let console = &context.console;
     console.note("the article's pictures are 812 MB, fetched once; --data DIR takes others");
-    let mut transfer = Transfer::new(console.verbosity() == Verbosity::Quiet);
-    let fetched = UntarData::new(URLs::PETS).run(&mut |step| {
-        transfer.show(step, console);
-        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    transfer.finish();
-    match fetched {
+    match watched(context, |watch| UntarData::new(URLs::PETS).run(watch)) {
         Ok(path) => Ok((Found::Pets, path.join("images"))),
         Err(e) if e.kind() == ErrorKind::Network => {
             console.note(&format!("they can't be had: {e}"));
-            Ok((Found::Drawn, render_quickstart(&data::cache_dir(), 42)?))
+            Ok((Found::Drawn, render_quickstart(&data::cache_dir(), PICTURES_SEED)?))
         }
         Err(e) => Err(e),
     }
@@ -103,7 +93,7 @@ impl<'a> Chapter<'a> {
         context: &'a Context,
     ) -> Result<Chapter<'a>> {
         let drawn = matches!(found, Found::Drawn);
-        let data = settings.data_of(drawn, (!matches!(found, Found::Named)).then_some(LABEL_RE))?;
+        let data = settings.data_of(drawn, (!matches!(found, Found::Named)).then_some(data::ARTICLES_LABEL_RE))?;
         let mut model = settings.model_of(drawn)?;
         let seed = settings.common.seeds[0];
         let dls = data::load(&data, &dir, seed, context)?;
@@ -169,8 +159,12 @@ impl<'a> Chapter<'a> {
 
     /// Adds to the report.
     fn add(&mut self, with: impl FnOnce(Report) -> Report) {
-        let empty = Report::new("", "");
-        self.report = with(std::mem::replace(&mut self.report, empty));
+        self.report = with(self.take_report());
+    }
+
+    /// The report, for somebody who gives it back with more.
+    fn take_report(&mut self) -> Report {
+        std::mem::replace(&mut self.report, Report::new("", ""))
     }
 
     fn save(&self, figure: &crate::plot::Figure, name: &str) -> Result<()> {
@@ -254,8 +248,7 @@ impl<'a> Chapter<'a> {
 
     fn interpretation(&mut self, learn: &Learner) -> Result<()> {
         let interp = Interpretation::from_learner(learn)?;
-        let empty = Report::new("", "");
-        let report = std::mem::replace(&mut self.report, empty);
+        let report = self.take_report();
         self.report = interpretation::sections(&interp, report, &self.dir, &self.settings.out, 9)?;
         Ok(())
     }
