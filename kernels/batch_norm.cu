@@ -21,80 +21,77 @@
 //
 // Try it: cargo test --test emulator -- batch_norm        Bench: cargo bench --bench ops -- batch_norm
 
-#include "common.cuh"
+#include "norm.cuh"
+#include "norm_sums.cuh"
 
-#define TILE_ROWS 128
-// A block takes 32 channels: a warp reads 32 neighbours, 8 warps take turns at the tile's rows.
-#define ROW_LANES 8
-
-// The affine image of x before the ReLU. One expression, spelled so that no compiler can round it differently in one kernel than
-// in another: backward asks for its sign.
-__device__ __forceinline__ f32 normalized(f32 x, f32 mean, f32 scale, f32 bias) { return fmaf(x - mean, scale, bias); }
-
-// Adds the ROW_LANES sums of each channel, in order, and writes them to partial[tile][which][c].
-__device__ __forceinline__ void tile_sums(f32 first, f32 second, f32* partial, i32 channel, i32 c)
+// x [m, c] -> partial [tiles, 2, c]: sum of x and sum of x*x over the tile's rows. Grid: norm_sums.cuh.
+template <typename T, i32 N> __device__ __forceinline__ void add_up(const T* x, f32* partial, i64 m, i32 c)
 {
-    __shared__ f32 sums[2][ROW_LANES][WARP];
-    const i32 lane = threadIdx.x % WARP, row = threadIdx.x / WARP;
-    sums[0][row][lane] = first;
-    sums[1][row][lane] = second;
-    __syncthreads();
-    if (row < 2 && channel < c) {
-        f32 sum = 0;
-        for (i32 i = 0; i < ROW_LANES; i++)
-            sum += sums[row][i][lane];
-        partial[((i64)blockIdx.x * 2 + row) * c + channel] = sum;
-    }
+    const i32 channel = tile_channel<N>();
+    tile_sums<N>(m, c, partial, [&](i64 row, f32 (&sum)[N], f32 (&squares)[N]) {
+        f32 v[N];
+        load_some(x + row * c + channel, v);
+        for (i32 j = 0; j < N; j++) {
+            sum[j] += v[j];
+            squares[j] = fmaf(v[j], v[j], squares[j]);
+        }
+    });
 }
-
-// x [m, c] -> partial [tiles, 2, c]: sum of x and sum of x*x over the tile's rows. Grid: tiles, c / 32.
 template <typename T> __global__ void __launch_bounds__(256) batch_norm_tile_sums(const T* x, f32* partial, i64 m, i32 c)
 {
-    const i32 channel = blockIdx.y * WARP + threadIdx.x % WARP;
-    const i64 begin = (i64)blockIdx.x * TILE_ROWS, end = begin + TILE_ROWS < m ? begin + TILE_ROWS : m;
-    f32 sum = 0, squares = 0;
-    if (channel < c)
-        for (i64 row = begin + threadIdx.x / WARP; row < end; row += ROW_LANES) {
-            const f32 v = to_f32(x[row * c + channel]);
-            sum += v;
-            squares = fmaf(v, v, squares);
-        }
-    tile_sums(sum, squares, partial, channel, c);
+    if (c % Pack<T>::N == 0)
+        add_up<T, Pack<T>::N>(x, partial, m, c);
+    else
+        add_up<T, 1>(x, partial, m, c);
 }
 KERNEL(batch_norm_tile_sums<f32>)
 KERNEL(batch_norm_tile_sums<f16>)
 KERNEL(batch_norm_tile_sums<bf16>)
 
-// Adds a channel's tiles in f64: each of a block's 8 warps takes every 8th tile, then the 8 sums are added in order. The result
-// is valid in warp 0. All threads of the block take part.
-__device__ __forceinline__ void channel_sums(const f32* partial, i32 tiles, i32 channel, i32 c, f64& first, f64& second)
+// Adds the tiles of 8 channels in f64: each of a block's 128 rows of threads takes every 128th tile, then the 128 sums are added in order.
+// Channel 8 * blockIdx.x + threadIdx.x % 8; the result is valid in the first 8 threads. All threads of the block take part.
+//
+// A convolution's epilogue leaves thousands of tiles, and one thread after the other would wait half a microsecond for each: so there
+// are many threads, and four loads of each on their way.
+#define CHANNELS 8
+#define TILE_LANES 128
+__device__ __forceinline__ void channel_sums(const f32* partial, i32 tiles, i32 c, f64& first, f64& second)
 {
-    __shared__ f64 sums[2][ROW_LANES][WARP];
-    const i32 lane = threadIdx.x % WARP, row = threadIdx.x / WARP;
+    __shared__ f64 sums[2][TILE_LANES][CHANNELS];
+    const i32 lane = threadIdx.x % CHANNELS, row = threadIdx.x / CHANNELS, channel = blockIdx.x * CHANNELS + lane;
     first = second = 0;
-    if (channel < c)
-        for (i32 tile = row; tile < tiles; tile += ROW_LANES) {
+    if (channel < c) {
+#pragma unroll 4
+        for (i32 tile = row; tile < tiles; tile += TILE_LANES) {
             first += partial[((i64)tile * 2) * c + channel];
             second += partial[((i64)tile * 2 + 1) * c + channel];
         }
+    }
     sums[0][row][lane] = first;
     sums[1][row][lane] = second;
     __syncthreads();
-    first = second = 0;
-    for (i32 i = 0; i < ROW_LANES; i++) {
-        first += sums[0][i][lane];
-        second += sums[1][i][lane];
-    }
+    // The 128 sums in two steps: 16 threads add 8 each, then the first adds the 16.
+    if (row < 16)
+        for (i32 i = 1; i < 8; i++) {
+            first = sums[0][row * 8][lane] += sums[0][row * 8 + i][lane];
+            second = sums[1][row * 8][lane] += sums[1][row * 8 + i][lane];
+        }
+    __syncthreads();
+    if (row == 0)
+        for (i32 i = 1; i < 16; i++) {
+            first += sums[0][i * 8][lane];
+            second += sums[1][i * 8][lane];
+        }
 }
 
-// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 32.
-__global__ void __launch_bounds__(256) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
+// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 8.
+__global__ void __launch_bounds__(1024) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
                                                          f32* mean, f32* invstd, f32* running_mean, f32* running_var)
 {
-    const i32 channel = blockIdx.x * WARP + threadIdx.x % WARP;
+    const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
     f64 sum, squares;
-    channel_sums(partial, tiles, channel, c, sum, squares);
-    if (threadIdx.x >= WARP || channel >= c)
+    channel_sums(partial, tiles, c, sum, squares);
+    if (threadIdx.x >= CHANNELS || channel >= c)
         return;
     const f64 mu = sum / m;
     const f64 around = squares - sum * mu; // sum of (x - mu)^2; rounding may leave a constant channel a hair below 0
@@ -114,87 +111,85 @@ __global__ void batch_norm_fixed(const f32* running_var, f64 eps, f32* invstd, i
 }
 KERNEL(batch_norm_fixed)
 
-struct Norm { // [c] each
-    const f32* mean;
-    const f32* invstd;
-    const f32* weight;
-    const f32* bias;
-};
-LAYOUT(Norm, mean, invstd, weight, bias)
-
 // y = x normalised, plus the residual (or null), clipped if `relu`. Channels are the last axis: element i has channel i % c. There
 // are fewer than 2^32 elements: a 64-bit division takes many times as long, and registers.
+template <typename T, i32 N>
+__device__ __forceinline__ void apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
+{
+    for (i64 i = first() * N; i < n; i += step() * N) {
+        const i32 channel = (u32)i % c;
+        f32 v[N], r[N] = {};
+        load_some(x + i, v);
+        if (residual)
+            load_some(residual + i, r);
+        for (i32 j = 0; j < N; j++) {
+            const i32 ch = channel + j;
+            v[j] = normalized(v[j], norm.mean[ch], norm.weight[ch] * norm.invstd[ch], norm.bias[ch]) + r[j];
+            if (relu && v[j] <= 0)
+                v[j] = 0;
+        }
+        store_some(y + i, v);
+    }
+}
 template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    constexpr i32 N = Pack<T>::N;
-    if (c % N == 0) { // 16 bytes at a time: all of one pack's channels lie side by side
-        for (i64 i = first() * N; i < n; i += step() * N) {
-            const i32 channel = (u32)i % c;
-            f32 v[N], r[N] = {};
-            load_pack(x + i, v);
-            if (residual)
-                load_pack(residual + i, r);
-            for (i32 j = 0; j < N; j++) {
-                const i32 ch = channel + j;
-                v[j] = normalized(v[j], norm.mean[ch], norm.weight[ch] * norm.invstd[ch], norm.bias[ch]) + r[j];
-                if (relu && v[j] <= 0)
-                    v[j] = 0;
-            }
-            store_pack(y + i, v);
-        }
-        return;
-    }
-    for (i64 i = first(); i < n; i += step()) {
-        const i32 ch = (u32)i % c;
-        f32 v = normalized(to_f32(x[i]), norm.mean[ch], norm.weight[ch] * norm.invstd[ch], norm.bias[ch]);
-        if (residual)
-            v += to_f32(residual[i]);
-        y[i] = from_f32<T>(relu && v <= 0 ? 0.0f : v);
-    }
+    if (c % Pack<T>::N == 0)
+        apply<T, Pack<T>::N>(x, residual, norm, y, n, c, relu);
+    else
+        apply<T, 1>(x, residual, norm, y, n, c, relu);
 }
 KERNEL(batch_norm_apply<f32>)
 KERNEL(batch_norm_apply<f16>)
 KERNEL(batch_norm_apply<bf16>)
 
-// From what backward knows where the ReLU clipped.
-#define MASK_NONE 0   // there was none
-#define MASK_OUTPUT 1 // from y: with a residual nothing else tells
-#define MASK_INPUT 2  // from x
-
-// partial [tiles, 2, c]: sums of dz (x - mean) and of dz. With MASK_OUTPUT also writes dz, which may take dy's place.
+// partial [tiles, 2, c]: sums of dz (x - mean) and of dz. With MASK_OUTPUT also writes dz, which may take dy's place. Grid: norm_sums.cuh.
+template <typename T, i32 N>
+__device__ __forceinline__ void reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
+{
+    const i32 channel = tile_channel<N>();
+    f32 mean[N], scale[N], bias[N];
+    for (i32 j = 0; j < N; j++) {
+        const i32 ch = channel + j < c ? channel + j : 0;
+        mean[j] = norm.mean[ch];
+        scale[j] = norm.weight[ch] * norm.invstd[ch];
+        bias[j] = norm.bias[ch];
+    }
+    tile_sums<N>(m, c, partial, [&](i64 row, f32 (&dw)[N], f32 (&db)[N]) {
+        const i64 i = row * c + channel;
+        f32 v[N], d[N], out[N];
+        load_some(x + i, v);
+        load_some(dy + i, d);
+        if (mask == MASK_OUTPUT)
+            load_some(y + i, out);
+        for (i32 j = 0; j < N; j++) {
+            if ((mask == MASK_OUTPUT && !(out[j] > 0)) || (mask == MASK_INPUT && !(normalized(v[j], mean[j], scale[j], bias[j]) > 0)))
+                d[j] = 0;
+            dw[j] = fmaf(d[j], v[j] - mean[j], dw[j]);
+            db[j] += d[j];
+        }
+        if (mask == MASK_OUTPUT)
+            store_some(dz + i, d);
+    });
+}
 template <typename T>
 __global__ void __launch_bounds__(256) batch_norm_reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
 {
-    const i32 channel = blockIdx.y * WARP + threadIdx.x % WARP;
-    const i64 begin = (i64)blockIdx.x * TILE_ROWS, end = begin + TILE_ROWS < m ? begin + TILE_ROWS : m;
-    f32 dw = 0, db = 0;
-    if (channel < c) {
-        const f32 mean = norm.mean[channel], bias = norm.bias[channel], scale = norm.weight[channel] * norm.invstd[channel];
-        for (i64 row = begin + threadIdx.x / WARP; row < end; row += ROW_LANES) {
-            const i64 i = row * c + channel;
-            const f32 v = to_f32(x[i]);
-            f32 d = to_f32(dy[i]);
-            if ((mask == MASK_OUTPUT && !(to_f32(y[i]) > 0)) || (mask == MASK_INPUT && !(normalized(v, mean, scale, bias) > 0)))
-                d = 0;
-            if (mask == MASK_OUTPUT)
-                dz[i] = from_f32<T>(d);
-            dw = fmaf(d, v - mean, dw);
-            db += d;
-        }
-    }
-    tile_sums(dw, db, partial, channel, c);
+    if (c % Pack<T>::N == 0)
+        reduce<T, Pack<T>::N>(x, dy, y, norm, dz, partial, m, c, mask);
+    else
+        reduce<T, 1>(x, dy, y, norm, dz, partial, m, c, mask);
 }
 KERNEL(batch_norm_reduce<f32>)
 KERNEL(batch_norm_reduce<f16>)
 KERNEL(batch_norm_reduce<bf16>)
 
-// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 32.
-__global__ void __launch_bounds__(256) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
+// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 8.
+__global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
 {
-    const i32 channel = blockIdx.x * WARP + threadIdx.x % WARP;
+    const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
     f64 first, second;
-    channel_sums(partial, tiles, channel, c, first, second);
-    if (threadIdx.x >= WARP || channel >= c)
+    channel_sums(partial, tiles, c, first, second);
+    if (threadIdx.x >= CHANNELS || channel >= c)
         return;
     dw[channel] = (f32)(first * invstd[channel]);
     db[channel] = (f32)second;
@@ -202,21 +197,35 @@ __global__ void __launch_bounds__(256) batch_norm_reduce_finish(const f32* parti
 KERNEL(batch_norm_reduce_finish)
 
 // dx from dz; with MASK_INPUT from dy. dx may take the place of dz. In evaluation dw and db are null.
+template <typename T, i32 N>
+__device__ __forceinline__ void input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx, i64 n, u32 c, i32 mask)
+{
+    const f32 share = 1 / (f32)((u32)n / c); // 1 / M
+    for (i64 i = first() * N; i < n; i += step() * N) {
+        const i32 channel = (u32)i % c;
+        f32 v[N], d[N];
+        load_some(x + i, v);
+        load_some(dz + i, d);
+        for (i32 j = 0; j < N; j++) {
+            const i32 ch = channel + j;
+            const f32 scale = norm.weight[ch] * norm.invstd[ch], centred = v[j] - norm.mean[ch];
+            if (mask == MASK_INPUT && !(normalized(v[j], norm.mean[ch], scale, norm.bias[ch]) > 0))
+                d[j] = 0;
+            if (dw)
+                d[j] -= (db[ch] + centred * norm.invstd[ch] * dw[ch]) * share;
+            d[j] *= scale;
+        }
+        store_some(dx + i, d);
+    }
+}
 template <typename T>
 __global__ void __launch_bounds__(256) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
                                                                 i64 n, u32 c, i32 mask)
 {
-    const f32 share = 1 / (f32)((u32)n / c); // 1 / M
-    for (i64 i = first(); i < n; i += step()) {
-        const i32 ch = (u32)i % c;
-        const f32 scale = norm.weight[ch] * norm.invstd[ch], v = to_f32(x[i]), centred = v - norm.mean[ch];
-        f32 d = to_f32(dz[i]);
-        if (mask == MASK_INPUT && !(normalized(v, norm.mean[ch], scale, norm.bias[ch]) > 0))
-            d = 0;
-        if (dw)
-            d -= (db[ch] + centred * norm.invstd[ch] * dw[ch]) * share;
-        dx[i] = from_f32<T>(scale * d);
-    }
+    if (c % Pack<T>::N == 0)
+        input_gradient<T, Pack<T>::N>(x, dz, norm, dw, db, dx, n, c, mask);
+    else
+        input_gradient<T, 1>(x, dz, norm, dw, db, dx, n, c, mask);
 }
 KERNEL(batch_norm_input_gradient<f32>)
 KERNEL(batch_norm_input_gradient<f16>)

@@ -58,6 +58,21 @@ template <typename T> __device__ __forceinline__ void store_pack(T* p, const f32
         raw[i] = from_f32<T>(in[i]);
     *(Vec4*)p = *(const Vec4*)raw;
 }
+// N numbers at once: 16 bytes of them, or a single one where rows don't come in packs.
+template <typename T, i32 N> __device__ __forceinline__ void load_some(const T* p, f32 (&out)[N])
+{
+    if constexpr (N == 1)
+        out[0] = to_f32(*p);
+    else
+        load_pack(p, out);
+}
+template <typename T, i32 N> __device__ __forceinline__ void store_some(T* p, const f32 (&in)[N])
+{
+    if constexpr (N == 1)
+        *p = from_f32<T>(in[0]);
+    else
+        store_pack(p, in);
+}
 
 // Ten rounds of Philox4x32 (Salmon et al., SC'11): 128 random bits for a key and a counter, the same bits as on the CPU (src/rng.rs).
 struct Philox {

@@ -132,6 +132,26 @@ template <> __device__ __forceinline__ void mma_m16n8k16<f16>(f32 (&d)[4], const
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// f32 to tf32, the tensor cores' f32 with 10 bits of fraction (9.7.9.21 cvt.rna): to nearest, ties away from zero.
+__device__ __forceinline__ u32 to_tf32(f32 x)
+{
+    u32 r;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return r;
+}
+
+// d += a * b for a 16x8 tile `a` and an 8x8 tile `b` in tf32, a 16x8 tile `d` in f32 (9.7.14.5 mma, m16n8k8). With g = lane / 4 and
+// t = lane % 4:
+//   a[0]: row g, column t     a[1]: row g+8, column t     a[2]: row g, column t+4     a[3]: row g+8, column t+4
+//   b[0]: row t, column g     b[1]: row t+4, column g     d as in m16n8k16
+__device__ __forceinline__ void mma_m16n8k8_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // Lanes of one warp exchange values (9.7.9.6 shfl.sync). All 32 lanes take part.
 template <typename T> __device__ __forceinline__ T shuffle_xor(T x, i32 lanes) { return __shfl_xor_sync(ALL_LANES, x, lanes); }
 template <typename T> __device__ __forceinline__ T shuffle_down(T x, u32 lanes) { return __shfl_down_sync(ALL_LANES, x, lanes); }

@@ -31,6 +31,13 @@ KERNEL(selftest_from_f32<f32>)
 KERNEL(selftest_from_f32<f16>)
 KERNEL(selftest_from_f32<bf16>)
 
+__global__ void selftest_to_tf32(const f32* in, u32* out, i64 n)
+{
+    for (i64 i = first(); i < n; i += step())
+        out[i] = to_tf32(in[i]);
+}
+KERNEL(selftest_to_tf32)
+
 __global__ void selftest_float_bits(const f32* in, u32* out, i64 n)
 {
     for (i64 i = first(); i < n; i += step())
@@ -140,6 +147,24 @@ template <typename T> __global__ void selftest_mma_m16n8k16(const u32* a, const 
 }
 KERNEL(selftest_mma_m16n8k16<f16>)
 KERNEL(selftest_mma_m16n8k16<bf16>)
+
+// The same in tf32: a and b are f32, rounded on the way.
+__global__ void selftest_mma_m16n8k8_tf32(const f32* a, const f32* b, const f32* c, f32* out)
+{
+    const u32 lane = blockIdx.x * WARP + threadIdx.x;
+    u32 fa[4], fb[2];
+    f32 d[4];
+    for (i32 i = 0; i < 4; i++)
+        fa[i] = to_tf32(a[lane * 4 + i]);
+    for (i32 i = 0; i < 2; i++)
+        fb[i] = to_tf32(b[lane * 2 + i]);
+    for (i32 i = 0; i < 4; i++)
+        d[i] = c[lane * 4 + i];
+    mma_m16n8k8_tf32(d, fa, fb);
+    for (i32 i = 0; i < 4; i++)
+        out[lane * 4 + i] = d[i];
+}
+KERNEL(selftest_mma_m16n8k8_tf32)
 
 // in [threads], out [steps][threads]; the number of a step is the mask, the distance or the lane. The value travels as a T of the
 // same bits, or of twice as many.

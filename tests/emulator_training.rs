@@ -8,6 +8,7 @@ use onecycle::autograd::backward;
 use onecycle::learner::Learner;
 use onecycle::nn::{Arch, Context, HeadOptions, Module, Sequential, create_head};
 use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::ladder::Rung;
 use onecycle::optim::{Optimizer, OptimizerKind};
 use onecycle::prelude::*;
 use onecycle::rng::{Purpose, Rng};
@@ -67,6 +68,7 @@ fn devices(mode: Mode) -> Vec<Device> {
 
 #[test]
 fn emulator_learns_as_the_processor_does() {
+    let _ladder = emulated::ladder();
     // SGD: Adam divides by the gradient's size, and so makes a full step of the rounding of a gradient that is nearly zero.
     let (want, _) = twenty_steps(OptimizerKind::Sgd, Device::Cpu, DType::F32);
     assert!(want[19] < 0.7 * want[0], "it doesn't learn: {want:?}");
@@ -82,6 +84,7 @@ fn emulator_learns_as_the_processor_does() {
 
 #[test]
 fn emulator_trains_to_the_same_bits_twice() {
+    let _ladder = emulated::ladder();
     for dtype in [DType::F32, DType::BF16] {
         let mut seen: Option<(Vec<f64>, Vec<Vec<f64>>)> = None;
         // A GPU is compared with itself only, the emulator also with its other orders of threads.
@@ -102,6 +105,7 @@ fn emulator_trains_to_the_same_bits_twice() {
 
 #[test]
 fn emulator_learns_in_half_precision() {
+    let _ladder = emulated::ladder();
     let (want, _) = twenty_steps(OptimizerKind::Sgd, Device::Cpu, DType::F32);
     for device in devices(Mode::Plain) {
         for (dtype, near) in [(DType::BF16, 0.06), (DType::F16, 0.01)] {
@@ -109,6 +113,43 @@ fn emulator_learns_in_half_precision() {
             assert!((got[0] - want[0]).abs() < near, "{dtype}, first loss: {} for {}", got[0], want[0]);
             assert!(got[19] < 0.8 * got[0], "{dtype} doesn't learn: {got:?}");
         }
+    }
+}
+
+/// A whole network on the fused rung: whatever a step does, its notes on tensors reach the right norms.
+#[test]
+fn emulator_learns_fused() {
+    for device in devices(Mode::Plain) {
+        for dtype in [DType::BF16, DType::F16] {
+            let at = |rung| emulated::at_rung(rung, || twenty_steps(OptimizerKind::Sgd, device, dtype).0);
+            let (tensor, fused) = (at(Rung::TensorCores), at(Rung::Fused));
+            for (step, (f, t)) in fused.iter().zip(&tensor).enumerate() {
+                println!("{device} in {dtype}, step {step}: {f:.5} fused, {t:.5} not");
+                // Later, training makes more of every last bit.
+                assert!(
+                    step >= 6 || (f - t).abs() < 0.01 * 2f64.powi(step as i32),
+                    "{device} in {dtype}, step {step}: {f} for {t}"
+                );
+            }
+            assert!(fused[19] < 0.8 * fused[0], "{dtype} doesn't learn: {fused:?}");
+        }
+    }
+}
+
+#[test]
+fn emulator_trains_fused_to_the_same_bits_twice() {
+    let mut seen: Option<(Vec<f64>, Vec<Vec<f64>>)> = None;
+    for mode in [Mode::Plain, Mode::Plain, Mode::ReverseLate] {
+        let Some(device) = emulated::device(mode) else { break };
+        let run = emulated::at_rung(Rung::Fused, || twenty_steps(OptimizerKind::Adam, device, DType::BF16));
+        match &seen {
+            Some(first) => assert!(*first == run, "other bits in {mode:?}"),
+            None => seen = Some(run),
+        }
+    }
+    for gpu in common::gpus() {
+        let run = || emulated::at_rung(Rung::Fused, || twenty_steps(OptimizerKind::Adam, gpu, DType::BF16));
+        assert!(run() == run(), "other bits on {gpu}");
     }
 }
 
@@ -152,6 +193,7 @@ fn fitted(dir: &Path, device: Device, half: bool) -> Learner {
 
 #[test]
 fn emulator_runs_a_whole_learner() {
+    let _ladder = emulated::ladder();
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
     let want = fitted(dir.path(), Device::Cpu, false);
@@ -183,6 +225,7 @@ fn emulator_runs_a_whole_learner() {
 
 #[test]
 fn emulator_keeps_pictures_on_the_device() {
+    let _ladder = emulated::ladder();
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
     let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
@@ -217,6 +260,7 @@ fn emulator_keeps_pictures_on_the_device() {
 /// A training step gives work and goes on. Only the loss of the step before may be waited for.
 #[test]
 fn emulator_sees_no_waiting_inside_a_step() {
+    let _ladder = emulated::ladder();
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path());
     let Some((device, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
@@ -235,6 +279,7 @@ fn emulator_sees_no_waiting_inside_a_step() {
 
 #[test]
 fn emulator_out_of_memory_is_an_error() {
+    let _ladder = emulated::ladder();
     let Some((device, _)) = emulated::watched(1 << 20, Mode::Plain) else { return };
     let e = Tensor::zeros([1 << 20], DType::F32, device).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
@@ -265,6 +310,7 @@ fn emulator_out_of_memory_is_an_error() {
 /// Structs that go to kernels by value are laid out alike on both sides, and none is missing on either.
 #[test]
 fn emulator_and_rust_agree_on_layouts() {
+    let _ladder = emulated::ladder();
     if emulated::device(Mode::Plain).is_none() {
         return;
     }

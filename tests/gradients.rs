@@ -6,6 +6,7 @@
 use onecycle::autograd::gradcheck::gradcheck;
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::norm_pool;
 use onecycle::ops::pointwise_loss::Pointwise;
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
@@ -30,6 +31,16 @@ fn ints(values: &[i64], device: Device) -> Tensor {
 }
 
 fn batch_norm(t: &[Tensor], training: bool, residual: bool, relu: bool) -> Result<Tensor> {
+    normalised(t, training, residual, relu, ops::batch_norm)
+}
+
+fn normalised(
+    t: &[Tensor],
+    training: bool,
+    residual: bool,
+    relu: bool,
+    op: impl Fn(&Tensor, BatchNorm<'_>) -> Result<Tensor>,
+) -> Result<Tensor> {
     let c = t[1].shape().clone();
     let (mut mean, mut var) = (random(&c, Device::Cpu), Tensor::full(0.7, &c, DType::F64, Device::Cpu).unwrap());
     let args = BatchNorm {
@@ -43,7 +54,7 @@ fn batch_norm(t: &[Tensor], training: bool, residual: bool, relu: bool) -> Resul
         residual: residual.then(|| &t[3]),
         relu,
     };
-    ops::batch_norm(&t[0], args)
+    op(&t[0], args)
 }
 
 /// Operation, and its checks.
@@ -138,6 +149,17 @@ const REGISTRY: &[Check] = &[
             ([1, 7, 4, 2], 3, 4, 1),
         ] {
             check("max_pool", &[random(shape, d)], |t| ops::max_pool(&t[0], window, stride, padding));
+        }
+    }),
+    ("norm_pool", |d| {
+        for (shape, size, stride, padding) in [([2, 9, 8, 3], 3, 2, 1), ([1, 4, 5, 2], 2, 2, 0)] {
+            let c = [shape[3]];
+            for training in [false, true] {
+                let window = norm_pool::Window { size, stride, padding };
+                check("norm_pool", &[random(shape, d), random(c, d), random(c, d)], |t| {
+                    normalised(t, training, false, false, |x, args| ops::norm_pool(x, args, window))
+                });
+            }
         }
     }),
     ("pointwise_loss", |d| {

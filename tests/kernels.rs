@@ -324,6 +324,9 @@ fn launches(text: &str) -> Vec<Named> {
             None => found.extend(parts(rest)),
         }
     }
+    // A table of the convolution's kernels, one for each type and tile.
+    let tables = text.split("by_tile!(").skip(1).filter_map(literal);
+    found.extend(tables.map(|name| Named::From(format!("{name}<"))));
     found
 }
 

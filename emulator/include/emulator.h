@@ -222,6 +222,20 @@ inline __attribute__((always_inline)) void mma_m16n8k16(f32 (&d)[4], const u32 (
     static_assert(std::is_same<T, bf16>::value || std::is_same<T, f16>::value, "16-bit numbers");
     emu_mma_m16n8k16(d, a, b, std::is_same<T, bf16>::value, line);
 }
+inline u32 to_tf32(f32 x)
+{
+    u32 bits;
+    memcpy(&bits, &x, 4);
+    // Half of the last place that stays is added, then the rest is cut off: ties go away from zero. A carry may go into the exponent.
+    // NaN becomes the canonical one.
+    if ((bits & 0x7f800000) == 0x7f800000)
+        return bits & 0x7fffff ? 0x7fffffffu : bits;
+    return (bits + 0x1000) & 0xffffe000;
+}
+inline __attribute__((always_inline)) void mma_m16n8k8_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], int line = __builtin_LINE())
+{
+    emu_mma_m16n8k8_tf32(d, a, b, line);
+}
 
 // ------------------------------------------------------------------------------------------------------ atomics
 // None for floats, on purpose: their order would change the bits.

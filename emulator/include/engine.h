@@ -49,6 +49,7 @@ void emu_cp_async_wait(uint32_t groups_left);
 
 void emu_ldmatrix_x4(uint32_t* r, const void* row, int transposed, int line);
 void emu_mma_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int is_bf16, int line);
+void emu_mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int line);
 
 // Atomics: the old value comes back.
 enum { EMU_ATOMIC_ADD, EMU_ATOMIC_MIN, EMU_ATOMIC_MAX, EMU_ATOMIC_AND, EMU_ATOMIC_OR, EMU_ATOMIC_XOR, EMU_ATOMIC_EXCH, EMU_ATOMIC_INC };

@@ -497,6 +497,32 @@ template <bool BF16> static void finish_mma(Warp& p)
     }
 }
 
+// As above for tf32: 8 k's, of operands whose low 13 bits the tensor cores don't look at.
+static void finish_mma_tf32(Warp& p)
+{
+    float a[16][8], b[8][8], d[16][8];
+    auto cut = [](u32 x) { return as_float(x & 0xffffe000); };
+    for (u32 l = 0; l < WARP; l++) {
+        const MmaSlot& s = *(MmaSlot*)p.lanes[l]->slot;
+        const u32 g = l / 4, t = l % 4;
+        for (u32 i = 0; i < 4; i++) {
+            a[g + i % 2 * 8][t + i / 2 * 4] = cut(s.a[i]);
+            d[g + i / 2 * 8][t * 2 + i % 2] = s.d[i];
+        }
+        for (u32 i = 0; i < 2; i++)
+            b[t + i * 4][g] = cut(s.b[i]);
+    }
+    for (u32 row = 0; row < 16; row++)
+        for (u32 k = 0; k < 8; k++)
+            for (u32 column = 0; column < 8; column++)
+                d[row][column] += a[row][k] * b[k][column];
+    for (u32 l = 0; l < WARP; l++) {
+        const MmaSlot& s = *(MmaSlot*)p.lanes[l]->slot;
+        for (u32 i = 0; i < 4; i++)
+            s.d[i] = d[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
+    }
+}
+
 // All lanes that `f` waits for are inside the same operation with the same mask. Matrix operations are `.aligned`: there it
 // must be the same line, too, and no lane may be missing.
 static inline bool all_arrived(const Warp& p, const Fiber& f, u32 need)
@@ -538,6 +564,10 @@ static __attribute__((noinline)) void complete(Worker& w, Warp& p, const Fiber& 
     case MMA_F16:
         w.mma++;
         finish_mma<false>(p);
+        break;
+    case MMA_TF32:
+        w.mma++;
+        finish_mma_tf32(p);
         break;
     default: break;
     }
@@ -649,6 +679,12 @@ void emu_mma_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int is_bf1
 {
     MmaSlot s = {d, a, b};
     collective(is_bf16 ? MMA_BF16 : MMA_F16, ALL, &s, line, HERE);
+}
+
+void emu_mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int line)
+{
+    MmaSlot s = {d, a, b};
+    collective(MMA_TF32, ALL, &s, line, HERE);
 }
 
 // ---------------------------------------------------------------------------------------------- asynchronous copies

@@ -165,7 +165,7 @@ pub struct Finding {
     pub mask: u32,
 }
 
-const OPERATIONS: [&str; 11] = [
+const OPERATIONS: [&str; 12] = [
     "nothing",
     "__syncthreads",
     "__syncwarp",
@@ -176,6 +176,7 @@ const OPERATIONS: [&str; 11] = [
     "ldmatrix (transposed)",
     "mma (bf16)",
     "mma (f16)",
+    "mma (tf32)",
     "its end",
 ];
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::init;
+use super::layers::{MaxPool2d, ReLU};
 use super::parameter::{Buffer, Param, Parameter};
 use crate::tensor::Tensor;
 use crate::{DType, Device, Error, ErrorKind, Result};
@@ -83,6 +84,16 @@ pub trait Module: Send + Sync {
     /// As [`Module::forward`].
     fn forward_relu(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
         crate::ops::relu(&self.forward(x, cx)?)
+    }
+
+    /// `pool(relu(forward(x)))`, which some modules can do in one pass.
+    ///
+    /// # Errors
+    /// As [`Module::forward`], and when the window doesn't suit the result.
+    fn forward_relu_pool(&self, x: &Tensor, relu: &ReLU, pool: &MaxPool2d, cx: &Context) -> Result<Tensor> {
+        let y = self.forward_relu(x, cx)?;
+        relu.ran_fused(&y, cx);
+        pool.forward(&y, cx)
     }
 
     /// The class name, as PyTorch's: `Conv2d`.

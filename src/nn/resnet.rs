@@ -112,7 +112,7 @@ impl Arch {
             .push(Conv2d::new(3, self.widths[0], 7, 2, 3))
             .push(BatchNorm::new_2d(self.widths[0]))
             .push_relu()
-            .push(MaxPool2d::new(3, 2, 1));
+            .push_max_pool(MaxPool2d::new(3, 2, 1));
         let mut inputs = self.widths[0];
         (0..4).fold(stem, |body, stage| {
             let planes = self.widths[stage];

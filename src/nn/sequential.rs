@@ -1,6 +1,6 @@
 //! Modules one after the other.
 
-use super::{Context, Module, ReLU};
+use super::{Context, MaxPool2d, Module, ReLU};
 use crate::{Result, Tensor};
 
 /// A chain of modules; the names of its parts are their numbers, as PyTorch's `nn.Sequential`.
@@ -9,9 +9,10 @@ pub struct Sequential {
     modules: Vec<Entry>,
 }
 
-/// ReLUs are told apart so that the module before can do theirs in its own pass over memory.
+/// ReLUs and poolings are told apart so that the module before can do theirs in its own pass over memory.
 enum Entry {
     ReLU(ReLU),
+    MaxPool(MaxPool2d),
     Other(Box<dyn Module>),
 }
 
@@ -19,6 +20,7 @@ impl Entry {
     fn module(&self) -> &dyn Module {
         match self {
             Entry::ReLU(relu) => relu,
+            Entry::MaxPool(pool) => pool,
             Entry::Other(module) => module.as_ref(),
         }
     }
@@ -42,6 +44,12 @@ impl Sequential {
         self
     }
 
+    /// Appends a max pooling.
+    pub fn push_max_pool(mut self, pool: MaxPool2d) -> Sequential {
+        self.modules.push(Entry::MaxPool(pool));
+        self
+    }
+
     /// Number of modules.
     pub fn len(&self) -> usize {
         self.modules.len()
@@ -61,16 +69,19 @@ impl Sequential {
 impl Module for Sequential {
     fn forward(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
         let mut x = x.clone();
-        let mut entries = self.modules.iter().peekable();
-        while let Some(entry) = entries.next() {
-            x = match entries.peek() {
-                Some(Entry::ReLU(relu)) => {
-                    entries.next();
-                    let y = entry.module().forward_relu(&x, cx)?;
-                    relu.ran_fused(&y, cx);
-                    y
+        let mut entries = &self.modules[..];
+        while let [entry, rest @ ..] = entries {
+            let module = entry.module();
+            (x, entries) = match rest {
+                [Entry::ReLU(relu), Entry::MaxPool(pool), rest @ ..] => {
+                    (module.forward_relu_pool(&x, relu, pool, cx)?, rest)
                 }
-                _ => entry.module().forward(&x, cx)?,
+                [Entry::ReLU(relu), rest @ ..] => {
+                    let y = module.forward_relu(&x, cx)?;
+                    relu.ran_fused(&y, cx);
+                    (y, rest)
+                }
+                _ => (module.forward(&x, cx)?, rest),
             };
         }
         Ok(x)

@@ -34,6 +34,7 @@ use crate::device::cpu::buffer::Buffer;
 use crate::device::cuda::driver::Address;
 use crate::device::{Device, Storage};
 use crate::{Error, Result};
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,7 +45,11 @@ pub struct Tensor {
     shape: Shape,
     dtype: DType,
     node: Option<Arc<Node>>,
+    note: Option<Note>,
 }
+
+/// Something that an operation knows about a tensor's numbers.
+type Note = Arc<dyn Any + Send + Sync>;
 
 impl Tensor {
     /// A tensor of `shape` with a copy of `data` on `device`.
@@ -121,7 +126,7 @@ impl Tensor {
     }
 
     pub(crate) fn from_storage(storage: Storage, shape: Shape, dtype: DType) -> Tensor {
-        Tensor { storage: Arc::new(storage), shape, dtype, node: None }
+        Tensor { storage: Arc::new(storage), shape, dtype, node: None, note: None }
     }
 
     /// The sizes of the axes.
@@ -240,7 +245,7 @@ impl Tensor {
     pub(crate) fn with_shape(&self, shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
         debug_assert_eq!(shape.numel(), self.numel());
-        Tensor { storage: self.storage.clone(), shape, dtype: self.dtype, node: None }
+        Tensor { storage: self.storage.clone(), shape, dtype: self.dtype, node: None, note: None }
     }
 
     /// True when a gradient will flow to or through this tensor.
@@ -257,6 +262,17 @@ impl Tensor {
         self
     }
 
+    /// With a note for the operation that receives the tensor. It holds for these numbers, and is lost when they change.
+    pub(crate) fn noted<T: Any + Send + Sync>(mut self, note: Arc<T>) -> Tensor {
+        self.note = Some(note);
+        self
+    }
+
+    /// The note, if it is of this type.
+    pub(crate) fn note<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.note.clone()?.downcast().ok()
+    }
+
     /// The memory as numbers. Operations check dtype and device before; a mix-up here is a defect of ours.
     pub(crate) fn cpu<T: Element>(&self) -> &[T] {
         debug_assert_eq!(T::DTYPE, self.dtype);
@@ -265,6 +281,7 @@ impl Tensor {
 
     /// The memory to write, copied first when another tensor shares it.
     pub(crate) fn make_mut(&mut self) -> Result<&mut Storage> {
+        self.note = None;
         if Arc::get_mut(&mut self.storage).is_none() {
             self.storage = Arc::new(self.storage.duplicate()?);
         }
@@ -293,6 +310,7 @@ impl Tensor {
     /// The memory to write as numbers, copied first when another tensor shares it. Only for host memory.
     pub(crate) fn cpu_mut<T: Element>(&mut self) -> &mut [T] {
         debug_assert_eq!(T::DTYPE, self.dtype);
+        self.note = None;
         if Arc::get_mut(&mut self.storage).is_none() {
             let mut copy = Buffer::uninit(self.numel() * size_of::<T>());
             copy.as_mut_slice::<T>().copy_from_slice(self.storage.cpu());

@@ -8,13 +8,14 @@ use onecycle::device::cuda::driver::{
     Address, Argument, Description, Driver, Event, Failure, Function, Launch, Stream, Transfer,
 };
 use onecycle::device::cuda::kernels::KernelId;
+use onecycle::ops::ladder::{Rung, highest, set_highest};
 use onecycle_emulator::{Copies, Kernel, Memory, Options, Order};
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 /// How the emulator runs: order of threads, when asynchronous copies arrive, checker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,28 @@ pub fn device(mode: Mode) -> Option<Device> {
     }
     let place = Mode::ALL.iter().position(|m| *m == mode).unwrap();
     Some(*DEVICES[place].get_or_init(|| Device::Cuda(Gpu::with_driver(Box::new(Emulated::new(mode))))))
+}
+
+/// The ladder is the whole program's: tests that go to another rung of it do so alone.
+static LADDER: RwLock<()> = RwLock::new(());
+
+/// While it lives, the ladder stays where it is.
+pub fn ladder() -> RwLockReadGuard<'static, ()> {
+    LADDER.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `f` with `rung` as the highest, and goes back.
+pub fn at_rung<R>(rung: Rung, f: impl FnOnce() -> R) -> R {
+    let _alone = LADDER.write().unwrap_or_else(PoisonError::into_inner);
+    struct Back(Rung);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            set_highest(self.0);
+        }
+    }
+    let _back = Back(highest().unwrap());
+    set_highest(rung);
+    f()
 }
 
 /// A device of its own with `bytes` of memory that keeps freed buffers as a GPU does, and counts what it is asked for.

@@ -41,8 +41,8 @@ enum Work {
     /// 16-byte pieces: so many of a thread in, so many out.
     Copies(KernelId, usize, usize),
     Matrices(KernelId),
-    /// Rounds a number to the operands' 16 bits.
-    Products(KernelId, fn(f32) -> u16),
+    /// How many numbers of an operand's register there are, and one of them in its bytes.
+    Products(KernelId, usize, fn(f32) -> Vec<u8>),
     /// 32 steps, each with so many bytes from a thread.
     Lanes(KernelId, usize),
 }
@@ -80,12 +80,22 @@ pub fn cases() -> Vec<Case> {
         Case {
             name: "mma_m16n8k16.f16",
             compare: sums,
-            work: Work::Products(kernel!("selftest_mma_m16n8k16<f16>"), |x| half::f16::from_f32(x).to_bits()),
+            work: Work::Products(kernel!("selftest_mma_m16n8k16<f16>"), 2, |x| {
+                half::f16::from_f32(x).to_le_bytes().into()
+            }),
         },
         Case {
             name: "mma_m16n8k16.bf16",
             compare: sums,
-            work: Work::Products(kernel!("selftest_mma_m16n8k16<bf16>"), |x| half::bf16::from_f32(x).to_bits()),
+            work: Work::Products(kernel!("selftest_mma_m16n8k16<bf16>"), 2, |x| {
+                half::bf16::from_f32(x).to_le_bytes().into()
+            }),
+        },
+        case("to_tf32", Work::Each(kernel!("selftest_to_tf32"), singles, 4)),
+        Case {
+            name: "mma_m16n8k8_tf32",
+            compare: sums,
+            work: Work::Products(kernel!("selftest_mma_m16n8k8_tf32"), 1, |x| x.to_le_bytes().into()),
         },
         case("shuffle_xor.u32", Work::Lanes(kernel!("selftest_shuffle_xor<u32>"), 4)),
         case("shuffle_xor.f32", Work::Lanes(kernel!("selftest_shuffle_xor<f32>"), 4)),
@@ -130,8 +140,8 @@ impl Case {
                 unsafe { gpu.launch(kernel, launch, (x.address(), out.address())) }?;
                 read(gpu, &out)
             }
-            Work::Products(kernel, round) => {
-                let [a, b, c] = operands(round);
+            Work::Products(kernel, numbers, bytes) => {
+                let [a, b, c] = operands(numbers, bytes);
                 let (a, b, c, out) = (up(&a)?, up(&b)?, up(&c)?, blank(gpu, c.len())?);
                 let launch = Launch { grid: [PRODUCTS.iter().sum(), 1, 1], block: [32, 1, 1], shared: 0 };
                 // SAFETY: a block has its 32 x 4, 32 x 2 and 32 x 4 words of the operands, and 32 x 4 of the output.
@@ -252,7 +262,7 @@ fn singles() -> Vec<u8> {
 }
 
 /// The operands of all products, register by register.
-fn operands(round: fn(f32) -> u16) -> [Vec<u8>; 3] {
+fn operands(numbers: usize, bytes: fn(f32) -> Vec<u8>) -> [Vec<u8>; 3] {
     let mut rng = rng(4);
     let [mut a, mut b, mut c] = [const { Vec::new() }; 3];
     let [whole, real, _] = PRODUCTS;
@@ -268,11 +278,11 @@ fn operands(round: fn(f32) -> u16) -> [Vec<u8>; 3] {
                 _ => rng.normal() as f32,
             },
         };
-        for i in 0..32 * 4 * 2 {
-            a.extend(round(draw(i)).to_le_bytes());
+        for i in 0..32 * 4 * numbers {
+            a.extend(bytes(draw(i)));
         }
-        for i in 0..32 * 2 * 2 {
-            b.extend(round(draw(i + 1000)).to_le_bytes());
+        for i in 0..32 * 2 * numbers {
+            b.extend(bytes(draw(i + 1000)));
         }
         for i in 0..32 * 4 {
             c.extend(draw(i + 1000).to_le_bytes());

@@ -1,6 +1,6 @@
 //! Batch normalisation over the channel axis, for pictures and for vectors.
 
-use crate::nn::{Buffer, Context, Module, ModuleId, Param, Parameter, Role};
+use crate::nn::{Buffer, Context, MaxPool2d, Module, ModuleId, Param, Parameter, ReLU, Role};
 use crate::{DType, Result, Tensor, ops};
 
 /// Added to the variance: PyTorch's default, and so every ResNet's.
@@ -60,24 +60,31 @@ impl BatchNorm {
     /// # Errors
     /// As [`ops::batch_norm()`].
     pub fn forward_fused(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool, cx: &Context) -> Result<Tensor> {
+        self.with(x, cx, |args| ops::batch_norm(x, ops::batch_norm::BatchNorm { residual, relu, ..args }))
+    }
+
+    /// Calls `f` with what normalises `x`, and keeps count.
+    fn with(
+        &self,
+        x: &Tensor,
+        cx: &Context,
+        f: impl FnOnce(ops::batch_norm::BatchNorm<'_>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let training = cx.trains_norm(&self.weight);
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         let y = self.running_mean.update(|mean| {
             self.running_var.update(|var| {
-                ops::batch_norm(
-                    x,
-                    ops::batch_norm::BatchNorm {
-                        weight: &weight,
-                        bias: &bias,
-                        running_mean: mean,
-                        running_var: var,
-                        eps: self.eps,
-                        momentum: self.momentum,
-                        training,
-                        residual,
-                        relu,
-                    },
-                )
+                f(ops::batch_norm::BatchNorm {
+                    weight: &weight,
+                    bias: &bias,
+                    running_mean: mean,
+                    running_var: var,
+                    eps: self.eps,
+                    momentum: self.momentum,
+                    training,
+                    residual: None,
+                    relu: false,
+                })
             })
         })?;
         if training {
@@ -86,7 +93,7 @@ impl BatchNorm {
                 Ok(())
             })?;
         }
-        cx.saw(self.id, x.shape(), y.shape());
+        cx.saw(self.id, x.shape(), x.shape()); // of the norm alone, whatever else was done on the way
         Ok(y)
     }
 }
@@ -98,6 +105,13 @@ impl Module for BatchNorm {
 
     fn forward_relu(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
         self.forward_fused(x, None, true, cx)
+    }
+
+    fn forward_relu_pool(&self, x: &Tensor, relu: &ReLU, pool: &MaxPool2d, cx: &Context) -> Result<Tensor> {
+        let y = self.with(x, cx, |args| ops::norm_pool(x, args, pool.window()))?;
+        relu.ran_fused(x, cx); // its shape is the input's
+        pool.ran_fused(x, &y, cx);
+        Ok(y)
     }
 
     fn kind(&self) -> &'static str {

@@ -1,27 +1,37 @@
 //! Pooling layers.
 
 use crate::nn::{Context, Leaf, Module, ModuleId};
+use crate::ops::norm_pool::Window;
 use crate::{Result, Tensor, ops};
 
 /// PyTorch's `MaxPool2d` with a square window; see [`ops::max_pool`](mod@crate::ops::max_pool).
 #[derive(Debug)]
 pub struct MaxPool2d {
     id: ModuleId,
-    window: usize,
-    stride: usize,
-    padding: usize,
+    window: Window,
 }
 
 impl MaxPool2d {
     /// Window, step and border in pixels.
     pub fn new(window: usize, stride: usize, padding: usize) -> MaxPool2d {
-        MaxPool2d { id: ModuleId::new(), window, stride, padding }
+        MaxPool2d { id: ModuleId::new(), window: Window { size: window, stride, padding } }
+    }
+
+    /// Its sizes.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Tells a trace that this pooling ran inside another operation's pass over memory.
+    pub(crate) fn ran_fused(&self, x: &Tensor, y: &Tensor, cx: &Context) {
+        cx.saw(self.id, x.shape(), y.shape());
     }
 }
 
 impl Module for MaxPool2d {
     fn forward(&self, x: &Tensor, cx: &Context) -> Result<Tensor> {
-        let y = ops::max_pool(x, self.window, self.stride, self.padding)?;
+        let Window { size, stride, padding } = self.window;
+        let y = ops::max_pool(x, size, stride, padding)?;
         cx.saw(self.id, x.shape(), y.shape());
         Ok(y)
     }

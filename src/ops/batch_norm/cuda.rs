@@ -1,13 +1,18 @@
 //! Batch normalisation on a GPU: `kernels/batch_norm.cu`, which explains the passes.
 
+use super::notes::Origin;
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 
-/// Rows whose sums are taken in f32 before f64 takes over; `batch_norm.cu` says the same.
+/// Rows whose sums are taken in f32 before f64 takes over, and threads side by side along the channels; `norm_sums.cuh` says the same.
 const TILE_ROWS: usize = 128;
+const SIDE: usize = 8;
+/// Channels of a block that adds the tiles' sums, and its threads; `batch_norm.cu` says the same.
+const FINISH_CHANNELS: usize = 8;
+const FINISH_THREADS: u32 = 1024;
 
 geometry! {
     /// What turns `x` into `z`: `[C]` f32 each.
@@ -21,7 +26,7 @@ geometry! {
 
 /// The tensors behind a [`Norm`].
 #[derive(Clone, Copy)]
-pub(super) struct Affine<'a> {
+pub(crate) struct Affine<'a> {
     pub mean: &'a Tensor,
     pub invstd: &'a Tensor,
     pub weight: &'a Tensor,
@@ -31,6 +36,13 @@ pub(super) struct Affine<'a> {
 impl From<Affine<'_>> for Norm {
     fn from(a: Affine<'_>) -> Norm {
         Norm { mean: a.mean.address(), invstd: a.invstd.address(), weight: a.weight.address(), bias: a.bias.address() }
+    }
+}
+
+impl Origin {
+    /// What the kernels need to know.
+    pub fn norm(&self) -> Norm {
+        Affine { mean: &self.mean, invstd: &self.invstd, weight: &self.weight, bias: &self.bias }.into()
     }
 }
 
@@ -52,56 +64,75 @@ impl Mask<'_> {
     }
 }
 
-/// Rows, channels, tiles of rows and blocks of channels of `x [.., C]`.
-struct Sizes {
+/// Numbers, rows, channels and tiles of rows of `x [.., C]`.
+pub(crate) struct Sizes {
     n: usize,
     m: i64,
     c: i32,
     tiles: usize,
-    channel_blocks: usize,
+    /// Numbers that a thread takes at once: 16 bytes where channels come in such packs.
+    pack: usize,
 }
 
 impl Sizes {
-    fn of(x: &Tensor) -> Result<Sizes> {
+    pub fn of(x: &Tensor) -> Result<Sizes> {
         let c = x.shape().channels();
         let m = x.numel() / c.max(1);
         if x.numel() > u32::MAX as usize || c > i32::MAX as usize {
             return Err(Error::shape("batch_norm", format!("{} is too large for a GPU's kernels", x.shape())));
         }
-        let (tiles, channel_blocks) = (m.div_ceil(TILE_ROWS), c.div_ceil(32));
-        Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles, channel_blocks })
+        let pack = 16 / x.dtype().size();
+        let pack = if c.is_multiple_of(pack) { pack } else { 1 };
+        Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles: m.div_ceil(TILE_ROWS), pack })
     }
 
-    /// A block for each tile and 32 channels.
-    fn by_tile(&self) -> Launch {
-        let grid = [self.tiles as u32, self.channel_blocks as u32, 1];
+    /// Threads for all numbers.
+    pub fn by_pack(&self) -> Launch {
+        Launch::over(self.n / self.pack)
+    }
+
+    /// A block for each tile and as many channels as 8 threads take.
+    pub fn by_tile(&self) -> Launch {
+        let grid = [self.tiles as u32, (self.c as usize).div_ceil(SIDE * self.pack) as u32, 1];
         Launch { grid, block: [THREADS, 1, 1], shared: 0 }
     }
 
     /// Sums of the tiles, two for each channel: `[tiles, 2, C]`.
-    fn partial(&self, gpu: Gpu) -> Result<Tensor> {
+    pub fn partial(&self, gpu: Gpu) -> Result<Tensor> {
         Tensor::uninit([self.tiles, 2, self.c as usize], DType::F32, Device::Cuda(gpu))
     }
 }
 
-/// Mean and 1 / sqrt(var + eps) of a batch; moves the running statistics.
-pub(super) fn batch_statistics(
-    gpu: Gpu,
-    x: &Tensor,
-    (mean, invstd): (&mut Tensor, &mut Tensor),
-    (running_mean, running_var): (&mut Tensor, &mut Tensor),
-    eps: f64,
-    momentum: f64,
-) -> Result<()> {
+/// A block for each few channels, to add what tiles have left.
+fn finish(channels: usize) -> Launch {
+    Launch { block: [FINISH_THREADS, 1, 1], ..Launch::blocks(channels.div_ceil(FINISH_CHANNELS)) }
+}
+
+/// The sums of `x` and of its squares over each tile of rows: `[tiles, 2, C]`.
+pub(super) fn tile_sums(gpu: Gpu, x: &Tensor) -> Result<Tensor> {
     let s = Sizes::of(x)?;
     let mut partial = s.partial(gpu)?;
     let arguments = (x.address(), partial.address_mut()?, s.m, s.c);
     // SAFETY: x is [m, c] of the kernel's type, `partial` [tiles, 2, c] f32.
     unsafe { gpu.launch(per_float!("batch_norm_tile_sums").of(x.dtype())?, s.by_tile(), arguments)? };
+    Ok(partial)
+}
+
+/// Mean and 1 / sqrt(var + eps) of a batch from the sums of its tiles; moves the running statistics.
+pub(super) fn finish_statistics(
+    gpu: Gpu,
+    x: &Tensor,
+    partial: &Tensor,
+    (mean, invstd): (&mut Tensor, &mut Tensor),
+    (running_mean, running_var): (&mut Tensor, &mut Tensor),
+    eps: f64,
+    momentum: f64,
+) -> Result<()> {
+    let (s, tiles) = (Sizes::of(x)?, partial.shape()[0] as i32);
     let out = (mean.address_mut()?, invstd.address_mut()?, running_mean.address_mut()?, running_var.address_mut()?);
-    let arguments = (partial.address(), s.tiles as i32, s.m, s.c, eps, momentum, out.0, out.1, out.2, out.3);
-    // SAFETY: `partial` as above, the four results are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_finish"), Launch::blocks(s.channel_blocks), arguments) }
+    let arguments = (partial.address(), tiles, s.m, s.c, eps, momentum, out.0, out.1, out.2, out.3);
+    // SAFETY: `partial` is [tiles, 2, c], the four results are [c] f32.
+    unsafe { gpu.launch(kernel!("batch_norm_finish"), finish(s.c as usize), arguments) }
 }
 
 /// 1 / sqrt(var + eps) of the running variance.
@@ -123,12 +154,9 @@ pub(super) fn normalize(
     let s = Sizes::of(x)?;
     let residual = residual.map_or(Address::NULL, Tensor::address);
     let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c as u32, i32::from(relu));
-    // 16 bytes a thread where channels allow it.
-    let pack = 16 / x.dtype().size();
-    let threads = if (s.c as usize).is_multiple_of(pack) { s.n / pack } else { s.n };
     // SAFETY: x, y and the residual (or none) have n numbers of the kernel's type, the statistics are [c] f32; memory is aligned to
     // 256 bytes, so packs of 16 bytes are too.
-    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, Launch::over(threads), arguments) }
+    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, s.by_pack(), arguments) }
 }
 
 /// `dw` and `db`. With [`Mask::Output`] `dy` becomes `dz`.
@@ -154,10 +182,21 @@ pub(super) fn reduce(
     // SAFETY: x and dy (and y and dz where the mask is the output) are [m, c] of the kernel's type, `partial` is [tiles, 2, c] f32;
     // the kernel allows dz in the place of dy.
     unsafe { gpu.launch(per_float!("batch_norm_reduce").of(x.dtype())?, s.by_tile(), arguments)? };
-    let (dw, db) = (dw.address_mut()?, db.address_mut()?);
-    let arguments = (partial.address(), s.tiles as i32, s.c, a.invstd.address(), dw, db);
-    // SAFETY: `partial` as above, the others are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), Launch::blocks(s.channel_blocks), arguments) }
+    finish_reduce(gpu, &partial, a.invstd, dw, db)
+}
+
+/// `dw` and `db` from the sums of tiles, `[tiles, 2, C]`.
+pub(crate) fn finish_reduce(
+    gpu: Gpu,
+    partial: &Tensor,
+    invstd: &Tensor,
+    dw: &mut Tensor,
+    db: &mut Tensor,
+) -> Result<()> {
+    let (tiles, c) = (partial.shape()[0] as i32, invstd.numel());
+    let arguments = (partial.address(), tiles, c as i32, invstd.address(), dw.address_mut()?, db.address_mut()?);
+    // SAFETY: `partial` is [tiles, 2, c], the others are [c] f32.
+    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), finish(c), arguments) }
 }
 
 /// `dx` from `dz`, or from `dy` with [`Mask::Input`]. Without a `dz` of its own, `dx` holds it at the start.
@@ -177,5 +216,5 @@ pub(super) fn input_gradient(
     let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c as u32, mask.number());
     // SAFETY: x, dz and dx have n numbers of the kernel's type, dw and db (or none) are [c] f32; the kernel allows dx in the place
     // of dz.
-    unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, Launch::over(s.n), arguments) }
+    unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, s.by_pack(), arguments) }
 }

@@ -1,11 +1,14 @@
-//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, and `conv2d_mma.cu`.
+//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu` and `conv2d_stem.cu`.
 
 use super::Geometry;
-use super::ladder::Rung;
+use super::ladder::{Plan, Rung, in_chunks, is_stem};
+use super::tile::Tile;
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
 use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
+use crate::ops::batch_norm::cuda::Norm;
+use crate::ops::batch_norm::notes::Origin;
 use crate::ops::linear::cuda::tiles;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -47,69 +50,212 @@ impl Conv {
     }
 }
 
-/// What a block of the tensor-core kernels makes, and its shared memory; `mma_tile.cuh` says the same.
-const MMA_TILE: (usize, usize) = (128, 64);
-const MMA_SHARED: usize = 3 * (128 + 64) * 32 * 2;
-
-/// A block for each tile of a `rows` x `columns` result (`columns` blocks of columns, where they are counted already).
-fn mma_blocks(rows: usize, column_blocks: usize, layers: usize) -> Launch {
-    let grid = [rows.div_ceil(MMA_TILE.0) as u32, column_blocks as u32, layers as u32];
-    Launch { grid, block: [THREADS, 1, 1], shared: 0 }.shared(MMA_SHARED)
+/// The kernels of an entry of `conv2d_mma.cu`, one for each type and tile.
+macro_rules! by_tile {
+    ($name:literal) => {
+        [
+            [
+                kernel!(concat!($name, "<f16, 128, 128>")),
+                kernel!(concat!($name, "<f16, 128, 64>")),
+                kernel!(concat!($name, "<f16, 64, 64>")),
+            ],
+            [
+                kernel!(concat!($name, "<bf16, 128, 128>")),
+                kernel!(concat!($name, "<bf16, 128, 64>")),
+                kernel!(concat!($name, "<bf16, 64, 64>")),
+            ],
+            // The wide tile isn't chosen in f32.
+            [
+                kernel!(concat!($name, "<f32, 128, 64>")),
+                kernel!(concat!($name, "<f32, 128, 64>")),
+                kernel!(concat!($name, "<f32, 64, 64>")),
+            ],
+        ]
+    };
 }
 
-/// A kernel of the tensor-core rung, which exists in half precision only.
+fn of_tile(kernels: [[KernelId; 3]; 3], dtype: DType, tile: Tile) -> KernelId {
+    let of_type = match dtype {
+        DType::F16 => 0,
+        DType::BF16 => 1,
+        _ => 2,
+    };
+    kernels[of_type][tile as usize]
+}
+
+/// A kernel of `conv2d_stem.cu`, which exists in half precision only.
 fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
     kernels[usize::from(dtype == DType::BF16)]
 }
 
-pub(super) fn forward(
+/// Output pixels of a tile of the stem's kernels, rows and columns; output channels of a block; tiles of a block, forward; numbers of a
+/// patch and of the filters in shared memory. `conv2d_stem.cu` says the same.
+const STEM_TILE: [usize; 2] = [8, 16];
+const STEM_CHANNELS: usize = 64;
+const STEM_TILES: usize = 16;
+const STEM_PATCH: usize = 21 * 38 * 4;
+const STEM_FILTERS: usize = 7 * 64 * 32;
+/// What the way out of a tile of 128 x 64 needs; `mma_tile.cuh` says the same.
+const STEM_OUT: usize = 128 * 72 * 2 + 2 * 32 * 64 * 4;
+
+fn stem_tiles(g: &Geometry) -> usize {
+    g.n * g.p.div_ceil(STEM_TILE[0]) * g.q.div_ceil(STEM_TILE[1])
+}
+
+fn takes_stem(g: &Geometry, dtype: DType) -> bool {
+    is_stem(g, dtype) && !in_chunks(g, dtype)
+}
+
+pub(super) fn forward_plan(g: &Geometry, dtype: DType) -> Plan {
+    let pixels = g.n * g.p * g.q;
+    if takes_stem(g, dtype) {
+        let blocks = stem_tiles(g).div_ceil(STEM_TILES) * g.k.div_ceil(STEM_CHANNELS);
+        return Plan { tile: None, blocks, splits: 1 };
+    }
+    plan(pixels, g.k, 1, 1, dtype)
+}
+
+pub(super) fn input_plan(g: &Geometry, dtype: DType) -> Plan {
+    let [u, v] = g.stride;
+    // Of the largest phase.
+    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, 1, u * v, dtype)
+}
+
+pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
+    let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
+    if takes_stem(g, dtype) {
+        let across = g.k.div_ceil(STEM_CHANNELS);
+        let splits = splits(2 * across, g.k * width, pixels);
+        let tiles = stem_tiles(g).max(1);
+        let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
+        return Plan { tile: None, blocks: splits * across, splits };
+    }
+    let whole = plan(g.k, g.c, g.r * g.s, 1, dtype);
+    let splits = splits(whole.blocks, g.k * width, pixels);
+    Plan { splits, blocks: whole.blocks * splits, ..whole }
+}
+
+/// `taps` products of `rows` x `columns` in each of `layers`.
+fn plan(rows: usize, columns: usize, taps: usize, layers: usize, dtype: DType) -> Plan {
+    let tile = Tile::of(rows, columns, taps * layers, dtype);
+    let (m, n) = tile.sides();
+    Plan { tile: Some(tile), blocks: rows.div_ceil(m) * columns.div_ceil(n) * taps * layers, splits: 1 }
+}
+
+/// One line of blocks for each of `layers`.
+fn line(plan: &Plan, layers: usize, shared: usize) -> Launch {
+    let grid = [(plan.blocks / layers) as u32, layers as u32, 1];
+    Launch { grid, block: [THREADS, 1, 1], shared: 0 }.shared(shared)
+}
+
+/// With `statistics` the fused rung leaves `[tiles, 2, K]`: the sums of `y` and `y²` over each tile of pixels.
+#[allow(clippy::too_many_arguments)] // the operands of a convolution
+pub(crate) fn forward(
     gpu: Gpu,
     rung: Rung,
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
+    statistics: bool,
     y: &mut Tensor,
-) -> Result<()> {
+) -> Result<Option<Tensor>> {
     let (dtype, pixels) = (x.dtype(), g.n * g.p * g.q);
-    let (kernel, launch) = match rung {
-        Rung::Naive => (per_float!("conv_forward_naive").of(dtype)?, Launch::over(y.numel())),
-        Rung::Tiled => (per_float!("conv_forward_tiled").of(dtype)?, tiles(pixels, g.k, 1)),
-        Rung::TensorCores => {
-            let kernels = [kernel!("conv_forward_mma<f16>"), kernel!("conv_forward_mma<bf16>")];
-            (half(kernels, dtype), mma_blocks(pixels, g.k.div_ceil(MMA_TILE.1), 1))
+    let (conv, bias) = (Conv::new(g)?, bias.map_or(Address::NULL, Tensor::address));
+    if rung < Rung::TensorCores {
+        let (kernel, launch) = match rung {
+            Rung::Naive => (per_float!("conv_forward_naive").of(dtype)?, Launch::over(y.numel())),
+            _ => (per_float!("conv_forward_tiled").of(dtype)?, tiles(pixels, g.k, 1)),
+        };
+        let arguments = (conv, x.address(), weight.address(), bias, y.address_mut()?);
+        // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent.
+        unsafe { gpu.launch(kernel, launch, arguments)? };
+        return Ok(None);
+    }
+    let plan = forward_plan(g, dtype);
+    let (kernel, launch, rows) = match plan.tile {
+        Some(tile) => {
+            let (_, n) = tile.sides();
+            let launch = line(&plan, 1, tile.shared());
+            (of_tile(by_tile!("conv_forward_mma"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
+        }
+        None => {
+            let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
+            let across = g.k.div_ceil(STEM_CHANNELS).max(1);
+            let launch = line(&plan, across, STEM_OUT + 2 * (STEM_FILTERS + STEM_PATCH));
+            (half(kernels, dtype), launch, plan.blocks / across)
         }
     };
-    let bias = bias.map_or(Address::NULL, Tensor::address);
-    let arguments = (Conv::new(g)?, x.address(), weight.address(), bias, y.address_mut()?);
-    // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent.
-    unsafe { gpu.launch(kernel, launch, arguments) }
+    let mut sums = match rung == Rung::Fused && statistics {
+        true => Some(Tensor::uninit([rows, 2, g.k], DType::F32, Device::Cuda(gpu))?),
+        false => None,
+    };
+    let to = sums.as_mut().map_or(Ok(Address::NULL), Tensor::address_mut)?;
+    let arguments = (conv, x.address(), weight.address(), bias, y.address_mut()?, to);
+    // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent; the sums, or none, are
+    // [rows of blocks, 2, k] f32.
+    unsafe { gpu.launch(kernel, launch, arguments)? };
+    Ok(sums)
 }
 
-pub(super) fn input_gradient(
+/// What the fused rung does with an input gradient on its way out.
+#[derive(Default)]
+pub(crate) struct Finish<'a> {
+    /// Where `[N, H, W, C]` lies that is to be added: what `x` has received already.
+    pub so_far: Option<Address>,
+    /// How `x` was made by a norm with ReLU, and `x` itself, which tells where that clipped if a residual was added.
+    pub norm: Option<(&'a Origin, Option<&'a Tensor>)>,
+}
+
+/// `dx`, which may be the memory of `finish.so_far`. With a norm to finish for, `dx` is the gradient before its ReLU, and the sums
+/// `[tiles, 2, C]` of `dx (x' - mean)` and of `dx` come back, where `x'` is what the norm saw.
+pub(crate) fn input_gradient(
     gpu: Gpu,
     rung: Rung,
     g: &Geometry,
     dy: &Tensor,
     weight: &Tensor,
+    finish: Finish<'_>,
     dx: &mut Tensor,
-) -> Result<()> {
+) -> Result<Option<Tensor>> {
     let (dtype, [u, v]) = (dy.dtype(), g.stride);
-    let pixels = g.n * g.h.div_ceil(u) * g.w.div_ceil(v); // of the largest phase
-    let (kernel, launch) = match rung {
-        Rung::Naive => (per_float!("conv_input_gradient_naive").of(dtype)?, Launch::over(dx.numel())),
-        Rung::Tiled => (per_float!("conv_input_gradient_tiled").of(dtype)?, tiles(pixels, g.c, u * v)),
-        Rung::TensorCores => {
-            let kernels = [kernel!("conv_input_gradient_mma<f16>"), kernel!("conv_input_gradient_mma<bf16>")];
-            (half(kernels, dtype), mma_blocks(pixels, g.c.div_ceil(MMA_TILE.1), u * v))
-        }
+    let conv = Conv::new(g)?;
+    if rung < Rung::TensorCores || !in_chunks(g, dtype) {
+        let pixels = g.n * g.h.div_ceil(u) * g.w.div_ceil(v); // of the largest phase
+        let (kernel, launch) = match rung {
+            Rung::Naive => (per_float!("conv_input_gradient_naive").of(dtype)?, Launch::over(dx.numel())),
+            _ => (per_float!("conv_input_gradient_tiled").of(dtype)?, tiles(pixels, g.c, u * v)),
+        };
+        let arguments = (conv, dy.address(), weight.address(), dx.address_mut()?);
+        // SAFETY: the tensors have the geometry's shapes and the kernel's types.
+        unsafe { gpu.launch(kernel, launch, arguments)? };
+        return Ok(None);
+    }
+    let plan = input_plan(g, dtype);
+    let tile = plan.tile.unwrap_or(Tile::Small);
+    let rows = plan.blocks / g.c.div_ceil(tile.sides().1).max(1);
+    let mut sums = match finish.norm {
+        Some(_) => Some(Tensor::uninit([rows, 2, g.c], DType::F32, Device::Cuda(gpu))?),
+        None => None,
     };
-    let arguments = (Conv::new(g)?, dy.address(), weight.address(), dx.address_mut()?);
-    // SAFETY: the tensors have the geometry's shapes and the kernel's types.
-    unsafe { gpu.launch(kernel, launch, arguments) }
+    let none = Norm { mean: Address::NULL, invstd: Address::NULL, weight: Address::NULL, bias: Address::NULL };
+    let (y, z, norm, mask) = match &finish.norm {
+        None => (Address::NULL, Address::NULL, none, 0),
+        Some((origin, None)) => (origin.x.address(), Address::NULL, origin.norm(), 2),
+        Some((origin, Some(z))) => (origin.x.address(), z.address(), origin.norm(), 1),
+    };
+    let so_far = finish.so_far.unwrap_or(Address::NULL);
+    let to = sums.as_mut().map_or(Ok(Address::NULL), Tensor::address_mut)?;
+    let arguments = (conv, dy.address(), weight.address(), dx.address_mut()?, so_far, z, y, norm, to, mask);
+    let kernel = of_tile(by_tile!("conv_input_gradient_mma"), dtype, tile);
+    // SAFETY: the tensors have the geometry's shapes and the kernel's types; what is added, what the norm saw and what it made, or
+    // none of them, have dx's shape, its numbers are [c] f32, and the sums are [phases and rows of blocks, 2, c] f32. The kernel
+    // allows dx in the place of what is added.
+    unsafe { gpu.launch(kernel, line(&plan, u * v, tile.shared()), arguments)? };
+    Ok(sums)
 }
 
-pub(super) fn weight_gradient(
+pub(crate) fn weight_gradient(
     gpu: Gpu,
     rung: Rung,
     g: &Geometry,
@@ -117,34 +263,56 @@ pub(super) fn weight_gradient(
     dy: &Tensor,
     dw: &mut Tensor,
 ) -> Result<()> {
-    let conv = Conv::new(g)?;
+    let (conv, dtype) = (Conv::new(g)?, x.dtype());
     if rung == Rung::Naive {
         let arguments = (conv, x.address(), dy.address(), dw.address_mut()?);
-        let kernel = per_float!("conv_weight_gradient_naive").of(x.dtype())?;
+        let kernel = per_float!("conv_weight_gradient_naive").of(dtype)?;
         // SAFETY: the tensors have the geometry's shapes and the kernel's types, dw is f32.
         return unsafe { gpu.launch(kernel, Launch::over(dw.numel()), arguments) };
     }
     let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
-    let (kernel, blocks) = match rung {
-        Rung::TensorCores => {
-            let kernels = [kernel!("conv_weight_gradient_mma<f16>"), kernel!("conv_weight_gradient_mma<bf16>")];
-            (half(kernels, x.dtype()), mma_blocks(g.k, g.r * g.s * g.c.div_ceil(MMA_TILE.1), 1))
-        }
-        _ => (per_float!("conv_weight_gradient_tiled").of(x.dtype())?, tiles(g.k, width, 1)),
-    };
-    let splits = splits((blocks.grid[0] * blocks.grid[1]) as usize, g.k * width, pixels);
-    let share = pixels.div_ceil(splits).max(1);
-    let launch = Launch { grid: [blocks.grid[0], blocks.grid[1], splits as u32], ..blocks };
-    if splits == 1 {
-        let arguments = (conv, x.address(), dy.address(), dw.address_mut()?, share as i64);
-        // SAFETY: the tensors have the geometry's shapes and the kernel's types, dw is f32; one split fills it whole.
-        return unsafe { gpu.launch(kernel, launch, arguments) };
+    if rung == Rung::Tiled {
+        let blocks = tiles(g.k, width, 1);
+        let splits = splits((blocks.grid[0] * blocks.grid[1]) as usize, g.k * width, pixels);
+        let launch = Launch { grid: [blocks.grid[0], blocks.grid[1], splits as u32], ..blocks };
+        let share = pixels.div_ceil(splits).max(1) as i64;
+        let kernel = per_float!("conv_weight_gradient_tiled").of(dtype)?;
+        return in_parts(gpu, splits, dw, |to| {
+            let arguments = (conv, x.address(), dy.address(), to, share);
+            // SAFETY: the tensors have the geometry's shapes and the kernel's types; every split fills its own [k, width] f32 of `to`.
+            unsafe { gpu.launch(kernel, launch, arguments) }
+        });
     }
-    let mut partial = Tensor::uninit([splits, g.k, width], DType::F32, Device::Cuda(gpu))?;
-    let n = g.k * width;
-    let arguments = (conv, x.address(), dy.address(), partial.address_mut()?, share as i64);
-    // SAFETY: as above; every split fills its own [k, width] of `partial`.
-    unsafe { gpu.launch(kernel, launch, arguments)? };
+    let plan = weight_plan(g, dtype);
+    in_parts(gpu, plan.splits, dw, |to| match plan.tile {
+        Some(tile) => {
+            let share = pixels.div_ceil(plan.splits).max(1) as i64;
+            let arguments = (conv, x.address(), dy.address(), to, share);
+            let kernel = of_tile(by_tile!("conv_weight_gradient_mma"), dtype, tile);
+            // SAFETY: as above.
+            unsafe { gpu.launch(kernel, line(&plan, plan.splits, tile.shared()), arguments) }
+        }
+        None => {
+            let share = stem_tiles(g).div_ceil(plan.splits) as i32;
+            let arguments = (conv, x.address(), dy.address(), to, share);
+            let kernels = [kernel!("conv_weight_gradient_stem<f16>"), kernel!("conv_weight_gradient_stem<bf16>")];
+            let grid = [plan.splits as u32, g.k.div_ceil(STEM_CHANNELS) as u32, 1];
+            let launch = Launch { grid, block: [THREADS, 1, 1], shared: 0 }
+                .shared(2 * (STEM_TILE[0] * STEM_TILE[1] * STEM_CHANNELS + STEM_PATCH));
+            // SAFETY: as above.
+            unsafe { gpu.launch(half(kernels, dtype), launch, arguments) }
+        }
+    })
+}
+
+/// `fill` writes `splits` results like `dw` one behind the other; their sum, added in order, is `dw`.
+fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address) -> Result<()>) -> Result<()> {
+    if splits == 1 {
+        return fill(dw.address_mut()?);
+    }
+    let n = dw.numel();
+    let mut partial = Tensor::uninit([splits, n], DType::F32, Device::Cuda(gpu))?;
+    fill(partial.address_mut()?)?;
     let arguments = (partial.address(), dw.address_mut()?, splits as i32, n as i64);
     // SAFETY: `partial` has splits * n numbers, dw has n, all f32.
     unsafe { gpu.launch(kernel!("conv_add_splits"), Launch::over(n), arguments) }

@@ -1,93 +1,90 @@
-//! The rungs of a GPU's convolution, one by one: for benches and for tests that compare them.
-//!
-//! Training takes the highest rung that serves a layer, up to [`highest`]. That is [`Rung::Tiled`] until a GPU has been seen to compute rightly
-//! with the one above, as `kernels/verified.json` notes; `ONECYCLE_KERNELS=naive`, `tiled` or `tensor` in the environment, or
-//! [`set_highest`], say otherwise.
+//! The rungs of a GPU's convolution, one by one: for benches and for tests that compare them. [`crate::ops::ladder`] says which of them
+//! training uses.
 
-use super::{Geometry, cuda};
+use super::Geometry;
+use super::cuda::{self, Finish};
+use super::tile::Tile;
 use crate::device::Device;
-use crate::device::report::is_verified;
+use crate::device::cuda::Gpu;
+use crate::ops::ladder::{self, tf32};
 use crate::tensor::{DType, Tensor, same_kind};
 use crate::{Error, ErrorKind, Result};
-use std::ffi::OsStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fmt;
 
-/// A version of the kernels; `kernels/conv2d.cu` tells what each is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rung {
-    /// One thread per result.
-    Naive,
-    /// Matrix products through shared memory.
-    Tiled,
-    /// Matrix products on tensor cores: half precision, channels in multiples of 8.
-    TensorCores,
-}
+pub use crate::ops::ladder::Rung;
 
 impl Rung {
-    /// All of them, from the ground up.
-    pub const ALL: [Rung; 3] = [Rung::Naive, Rung::Tiled, Rung::TensorCores];
-
-    /// Whether it computes a layer of these sizes in `dtype`.
+    /// Whether it computes a convolution of these sizes in `dtype`.
     pub fn serves(self, g: &Geometry, dtype: DType) -> bool {
-        self != Rung::TensorCores || (dtype.is_half() && g.c.is_multiple_of(8) && g.k.is_multiple_of(8))
+        self < Rung::TensorCores || in_chunks(g, dtype) || is_stem(g, dtype)
     }
 
     /// What training uses for a layer.
     ///
     /// # Errors
-    /// As [`highest`].
-    pub(super) fn best(g: &Geometry, dtype: DType) -> Result<Rung> {
-        let highest = highest()?;
+    /// As [`ladder::highest`].
+    pub(crate) fn best(g: &Geometry, dtype: DType) -> Result<Rung> {
+        let highest = ladder::highest()?;
         Ok(if highest.serves(g, dtype) { highest } else { Rung::Tiled })
     }
+}
 
-    /// Its name in [`VARIABLE`].
-    pub fn name(self) -> &'static str {
-        match self {
-            Rung::Naive => "naive",
-            Rung::Tiled => "tiled",
-            Rung::TensorCores => "tensor",
+/// Channels come in 16 bytes at a time: multiples of 8, in f32 (where tensor cores may) of 4.
+pub(crate) fn in_chunks(g: &Geometry, dtype: DType) -> bool {
+    let chunk = if dtype.is_half() { 8 } else { 4 };
+    (dtype.is_half() || (dtype == DType::F32 && tf32())) && g.c.is_multiple_of(chunk) && g.k.is_multiple_of(chunk)
+}
+
+/// What `kernels/conv2d_stem.cu` is for: the first layer of a ResNet.
+pub(super) fn is_stem(g: &Geometry, dtype: DType) -> bool {
+    dtype.is_half() && g.c <= 4 && g.k.is_multiple_of(8) && g.r == 7 && g.s <= 8 && g.stride == [2, 2]
+}
+
+/// One of a convolution's three products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `y`.
+    Forward,
+    /// `dx`.
+    InputGradient,
+    /// `dw`.
+    WeightGradient,
+}
+
+/// How the two upper rungs divide a product among blocks; a function of the sizes and the type alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Results of a block; none for a first layer, which has kernels of its own.
+    pub tile: Option<Tile>,
+    /// Blocks, all parts together.
+    pub blocks: usize,
+    /// Parts of the reduction, whose sums are added at the end.
+    pub splits: usize,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tile {
+            Some(tile) => write!(f, "{tile}, {} blocks", self.blocks)?,
+            None => write!(f, "stem, {} blocks", self.blocks)?,
         }
+        if self.splits > 1 { write!(f, " in {} parts", self.splits) } else { Ok(()) }
     }
 }
 
-/// The variable of the environment that names the highest rung.
-pub const VARIABLE: &str = "ONECYCLE_KERNELS";
-
-/// A place in [`Rung::ALL`], once it is known.
-static HIGHEST: AtomicUsize = AtomicUsize::new(usize::MAX);
-
-/// The highest rung that training uses: what [`set_highest`] has said, else [`VARIABLE`], else what a GPU has verified.
-///
-/// # Errors
-/// [`ErrorKind::Argument`] when the variable names no rung.
-pub fn highest() -> Result<Rung> {
-    if let Some(rung) = Rung::ALL.get(HIGHEST.load(Ordering::Relaxed)) {
-        return Ok(*rung);
+/// The plan of a product; `None` where tensor cores don't serve it.
+pub fn plan(direction: Direction, g: &Geometry, dtype: DType) -> Option<Plan> {
+    let stem = is_stem(g, dtype) && direction != Direction::InputGradient && !in_chunks(g, dtype);
+    match (in_chunks(g, dtype) || stem, direction) {
+        (true, Direction::Forward) => Some(cuda::forward_plan(g, dtype)),
+        (true, Direction::InputGradient) => Some(cuda::input_plan(g, dtype)),
+        (true, Direction::WeightGradient) => Some(cuda::weight_plan(g, dtype)),
+        (false, _) => None,
     }
-    let rung = named(std::env::var_os(VARIABLE).as_deref(), is_verified("conv2d_mma"))?;
-    set_highest(rung);
-    Ok(rung)
 }
 
-fn named(name: Option<&OsStr>, verified: bool) -> Result<Rung> {
-    let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Ok(if verified { Rung::TensorCores } else { Rung::Tiled });
-    };
-    Rung::ALL.into_iter().find(|rung| name == rung.name()).ok_or_else(|| {
-        let error = Error::new(ErrorKind::Argument, format!("`{}` is no version of the kernels", name.display()));
-        error.on(VARIABLE).remedy("it takes naive, tiled or tensor; unset, the fastest that a GPU has verified is used")
-    })
-}
-
-/// Sets the highest rung that training uses, in the whole program.
-pub fn set_highest(rung: Rung) {
-    let place = Rung::ALL.iter().position(|r| *r == rung).unwrap_or(1);
-    HIGHEST.store(place, Ordering::Relaxed);
-}
-
-fn gpu(op: &str, operands: &[&Tensor]) -> Result<crate::device::cuda::Gpu> {
+fn gpu(op: &str, operands: &[&Tensor]) -> Result<Gpu> {
     match same_kind(op, operands)?.1 {
         Device::Cuda(gpu) => Ok(gpu),
         other => {
@@ -96,7 +93,7 @@ fn gpu(op: &str, operands: &[&Tensor]) -> Result<crate::device::cuda::Gpu> {
     }
 }
 
-/// `x [N, H, W, C]` and `weight [K, R, S, C]` to `y [N, P, Q, K]`.
+/// `x [N, H, W, C]` and `weight [K, R, S, C]` to `y [N, P, Q, K]`. [`Rung::Fused`] takes the sums that a batch norm would ask for, too.
 ///
 /// # Errors
 /// As [`ops::conv2d`](crate::ops::conv2d()); [`ErrorKind::Device`] when the operands are not on a GPU; [`ErrorKind::Argument`] when the
@@ -106,11 +103,11 @@ pub fn forward(rung: Rung, x: &Tensor, weight: &Tensor, stride: [usize; 2], padd
     let gpu = gpu("conv2d", &[x, weight])?;
     check_rung(rung, &g, x)?;
     let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], x.dtype(), x.device())?;
-    cuda::forward(gpu, rung, &g, x, weight, None, &mut y)?;
+    cuda::forward(gpu, rung, &g, x, weight, None, true, &mut y)?;
     Ok(y)
 }
 
-/// `dy [N, P, Q, K]` to `dx`, for an `x` of that shape; its numbers are not looked at.
+/// `dy [N, P, Q, K]` to `dx`, for an `x` of that shape; its numbers are not looked at. This is the bare product on all rungs.
 ///
 /// # Errors
 /// As [`forward`].
@@ -127,7 +124,7 @@ pub fn input_gradient(
     check_rung(rung, &g, x)?;
     check_gradient(&g, dy)?;
     let mut dx = Tensor::uninit(x.shape(), x.dtype(), x.device())?;
-    cuda::input_gradient(gpu, rung, &g, dy, weight, &mut dx)?;
+    cuda::input_gradient(gpu, rung, &g, dy, weight, Finish::default(), &mut dx)?;
     Ok(dx)
 }
 
@@ -172,31 +169,33 @@ fn check_gradient(g: &Geometry, dy: &Tensor) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn training_takes_what_serves_and_no_more_than_it_may() {
-        let g = |c, k| Geometry { n: 1, h: 8, w: 8, c, k, r: 3, s: 3, p: 8, q: 8, stride: [1, 1], padding: [1, 1] };
-        let best = |c, k, dtype| Rung::best(&g(c, k), dtype).unwrap();
-        set_highest(Rung::Tiled);
-        assert_eq!(best(64, 64, DType::BF16), Rung::Tiled);
-        set_highest(Rung::TensorCores);
-        assert_eq!(best(64, 64, DType::BF16), Rung::TensorCores);
-        assert_eq!(best(3, 64, DType::BF16), Rung::Tiled, "three channels are no chunk of eight");
-        assert_eq!(best(64, 64, DType::F32), Rung::Tiled);
-        set_highest(Rung::Naive);
-        assert_eq!(best(64, 64, DType::BF16), Rung::Naive);
-        set_highest(Rung::Tiled);
+    fn geometry(c: usize, k: usize, r: usize, stride: usize) -> Geometry {
+        let p = 16 / stride;
+        Geometry { n: 1, h: 16, w: 16, c, k, r, s: r, p, q: p, stride: [stride; 2], padding: [r / 2; 2] }
     }
 
     #[test]
-    fn the_environment_wins_over_what_is_verified() {
-        let named = |name: &str, verified| named(Some(OsStr::new(name)), verified);
-        for (name, rung) in [("naive", Rung::Naive), ("tiled", Rung::Tiled), ("tensor", Rung::TensorCores)] {
-            assert_eq!(named(name, true).unwrap(), rung);
-            assert_eq!(named(name, false).unwrap(), rung);
-        }
-        assert_eq!(named("", true).unwrap(), Rung::TensorCores);
-        assert_eq!(super::named(None, false).unwrap(), Rung::Tiled, "nothing is used unverified");
-        let error = named("cudnn", true).unwrap_err().to_string();
-        assert!(error.starts_with("ONECYCLE_KERNELS: `cudnn` is no version of the kernels"), "{error}");
+    fn training_takes_what_serves_and_no_more_than_it_may() {
+        let best = |c, k, dtype| Rung::best(&geometry(c, k, 3, 1), dtype).unwrap();
+        ladder::set_highest(Rung::Tiled);
+        assert_eq!(best(64, 64, DType::BF16), Rung::Tiled);
+        ladder::set_highest(Rung::TensorCores);
+        assert_eq!(best(64, 64, DType::BF16), Rung::TensorCores);
+        assert_eq!(best(3, 64, DType::BF16), Rung::Tiled, "three channels are no chunk of eight");
+        assert_eq!(best(64, 64, DType::F32), Rung::Tiled, "f32 means f32");
+        assert_eq!(Rung::best(&geometry(3, 64, 7, 2), DType::BF16).unwrap(), Rung::TensorCores, "the stem's own way");
+        ladder::set_highest(Rung::Naive);
+        assert_eq!(best(64, 64, DType::BF16), Rung::Naive);
+        ladder::set_highest(Rung::Tiled);
+    }
+
+    #[test]
+    fn plans_are_printed() {
+        let of = |direction, g| plan(direction, &g, DType::BF16).map(|plan| plan.to_string());
+        let wide = Geometry { n: 128, ..geometry(128, 128, 3, 1) };
+        assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128, 256 blocks");
+        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 531 blocks in 59 parts");
+        assert_eq!(of(Direction::Forward, geometry(3, 64, 7, 2)).unwrap(), "stem, 1 blocks");
+        assert_eq!(of(Direction::InputGradient, geometry(3, 64, 7, 2)), None);
     }
 }

@@ -20,14 +20,18 @@
 mod cpu;
 pub(crate) mod cuda;
 pub mod ladder;
+pub mod tile;
 
 use crate::autograd::watch::{self, Phase};
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::ops::batch_norm::notes::{Origin, Reduced, Sums};
 use crate::ops::rounded::{self, half_on_cpu};
 use crate::tensor::{Tensor, for_float, same_kind_with};
 use crate::{Error, Result};
+use cuda::Finish;
 use ladder::Rung;
+use std::sync::Arc;
 
 /// The sizes of a convolution, by value: what a kernel needs to know besides the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +119,15 @@ pub fn conv2d(
         Device::Cpu => for_float!(dtype, T => {
             cpu::forward::<T>(&g, x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
         }),
-        Device::Cuda(gpu) => cuda::forward(gpu, Rung::best(&g, dtype)?, &g, x, weight, bias, &mut y)?,
+        Device::Cuda(gpu) => {
+            // A norm may follow, if this is training.
+            let statistics = autograd::enabled();
+            let sums = cuda::forward(gpu, Rung::best(&g, dtype)?, &g, x, weight, bias, statistics, &mut y)?;
+            y = match sums {
+                Some(sums) => y.noted(Arc::new(Sums(sums))),
+                None => y,
+            };
+        }
     }
     let save = |needs: &[bool]| Conv2dBackward {
         g,
@@ -123,6 +135,10 @@ pub fn conv2d(
         // of the weight.
         x: needs[1].then(|| x.detach()),
         weight: needs[0].then(|| weight.detach()),
+        origin: x.note::<Origin>().filter(|_| needs[0]).map(|origin| {
+            let made = origin.residual.then(|| x.detach());
+            (origin, made)
+        }),
     };
     Ok(autograd::record("conv2d", &inputs, y, save))
 }
@@ -131,24 +147,64 @@ struct Conv2dBackward {
     g: Geometry,
     x: Option<Tensor>,
     weight: Option<Tensor>,
+    /// How a norm with ReLU made `x`, and `x` where nothing else tells what the ReLU clipped.
+    origin: Option<(Arc<Origin>, Option<Tensor>)>,
+}
+
+impl Conv2dBackward {
+    /// `dx`; on the fused rung with what `x` has received already, and what the norm that made `x` would begin with.
+    fn input_gradient(&self, dy: &Tensor, weight: &Tensor, so_far: &mut Option<Tensor>) -> Result<Tensor> {
+        let (g, dtype, device) = (&self.g, dy.dtype(), dy.device());
+        let empty = || Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device);
+        let gpu = match device {
+            Device::Cuda(gpu) => gpu,
+            Device::Cpu => {
+                let mut dx = empty()?;
+                for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()));
+                return Ok(dx);
+            }
+        };
+        let rung = Rung::best(g, dtype)?;
+        if rung != Rung::Fused || !ladder::in_chunks(g, dtype) {
+            let mut dx = empty()?;
+            cuda::input_gradient(gpu, rung, g, dy, weight, Finish::default(), &mut dx)?;
+            return Ok(dx);
+        }
+        let norm = self.origin.as_ref().map(|(origin, made)| (&**origin, made.as_ref()));
+        let added = so_far.take();
+        let finish = Finish { so_far: added.as_ref().map(Tensor::address), norm };
+        // The sum takes the place of what is added, unless others look at that.
+        let (mut dx, _kept) = match added {
+            Some(added) if added.is_unique() => (added, None),
+            kept => (empty()?, kept),
+        };
+        let sums = cuda::input_gradient(gpu, rung, g, dy, weight, finish, &mut dx)?;
+        Ok(match (sums, &self.origin) {
+            (Some(sums), Some((origin, _))) => dx.noted(Arc::new(Reduced { origin: origin.clone(), sums })),
+            _ => dx,
+        })
+    }
 }
 
 impl Backward for Conv2dBackward {
     fn backward(self: Box<Self>, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let g = &self.g;
+        self.backward_onto(dy, needs, &mut None)
+    }
+
+    fn backward_onto(
+        mut self: Box<Self>,
+        dy: Tensor,
+        needs: &[bool],
+        so_far: &mut Option<Tensor>,
+    ) -> Result<Vec<Option<Tensor>>> {
         let (dtype, device) = (dy.dtype(), dy.device());
-        let dx = self.weight.filter(|_| needs[0]).map(|weight| -> Result<Tensor> {
-            let mut dx = Tensor::uninit([g.n, g.h, g.w, g.c], dtype, device)?;
-            match device {
-                Device::Cpu => {
-                    for_float!(dtype, T => cpu::input_gradient::<T>(g, dy.cpu(), weight.cpu(), dx.cpu_mut()))
-                }
-                Device::Cuda(gpu) => cuda::input_gradient(gpu, Rung::best(g, dtype)?, g, &dy, &weight, &mut dx)?,
-            }
+        let dx = self.weight.take().filter(|_| needs[0]).map(|weight| -> Result<Tensor> {
+            let dx = self.input_gradient(&dy, &weight, so_far)?;
             watch::lap(Phase::Backward, "conv2d input gradient", dy.shape());
             Ok(dx)
         });
-        let dw = self.x.filter(|_| needs[1]).map(|x| -> Result<Tensor> {
+        let g = &self.g;
+        let dw = self.x.take().filter(|_| needs[1]).map(|x| -> Result<Tensor> {
             let mut dw = Tensor::uninit([g.k, g.r, g.s, g.c], dtype.master(), device)?;
             match device {
                 Device::Cpu => for_float!(dtype, T => cpu::weight_gradient::<T>(g, x.cpu(), dy.cpu(), dw.cpu_mut())),

@@ -3,7 +3,10 @@
 use crate::Result;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
 use crate::device::cuda::{Gpu, per_float};
-use crate::tensor::Tensor;
+use crate::ops::conv2d::cuda::{self as conv2d, Finish};
+use crate::ops::conv2d::{Geometry, ladder::in_chunks};
+use crate::ops::ladder::{self, Rung};
+use crate::tensor::{DType, Tensor};
 
 /// Rows and columns of a block's tile; `tile.cuh` says the same.
 pub(crate) const TILE: usize = 64;
@@ -12,6 +15,14 @@ pub(crate) const TILE: usize = 64;
 pub(crate) fn tiles(rows: usize, columns: usize, layers: usize) -> Launch {
     let grid = [rows.div_ceil(TILE) as u32, columns.div_ceil(TILE) as u32, layers as u32];
     Launch { grid, block: [THREADS, 1, 1], shared: 0 }
+}
+
+/// On tensor cores the layer is a convolution of pictures with one pixel: the same products, the same kernels. `None` where they don't
+/// serve it, or may not.
+fn on_tensor_cores([n, i, o]: [usize; 3], dtype: DType) -> Result<Option<Geometry>> {
+    let (stride, padding) = ([1; 2], [0; 2]);
+    let g = Geometry { n, h: 1, w: 1, c: i, k: o, r: 1, s: 1, p: 1, q: 1, stride, padding };
+    Ok((ladder::highest()? >= Rung::TensorCores && in_chunks(&g, dtype)).then_some(g))
 }
 
 fn sizes([n, i, o]: [usize; 3]) -> (i64, i64, i64) {
@@ -26,6 +37,9 @@ pub(super) fn forward(
     bias: Option<&Tensor>,
     y: &mut Tensor,
 ) -> Result<()> {
+    if let Some(g) = on_tensor_cores(size, x.dtype())? {
+        return conv2d::forward(gpu, Rung::TensorCores, &g, x, weight, bias, false, y).map(drop);
+    }
     let (n, i, o) = sizes(size);
     let bias = bias.map_or(Address::NULL, Tensor::address);
     let arguments = (x.address(), weight.address(), bias, y.address_mut()?, n, i, o);
@@ -34,6 +48,9 @@ pub(super) fn forward(
 }
 
 pub(super) fn input_gradient(gpu: Gpu, size: [usize; 3], dy: &Tensor, weight: &Tensor, dx: &mut Tensor) -> Result<()> {
+    if let Some(g) = on_tensor_cores(size, dy.dtype())? {
+        return conv2d::input_gradient(gpu, Rung::TensorCores, &g, dy, weight, Finish::default(), dx).map(drop);
+    }
     let (n, i, o) = sizes(size);
     let arguments = (dy.address(), weight.address(), dx.address_mut()?, n, i, o);
     // SAFETY: dy is [n, o], weight [o, i], dx [n, i], of the kernel's types.
@@ -41,6 +58,9 @@ pub(super) fn input_gradient(gpu: Gpu, size: [usize; 3], dy: &Tensor, weight: &T
 }
 
 pub(super) fn weight_gradient(gpu: Gpu, size: [usize; 3], x: &Tensor, dy: &Tensor, dw: &mut Tensor) -> Result<()> {
+    if let Some(g) = on_tensor_cores(size, x.dtype())? {
+        return conv2d::weight_gradient(gpu, Rung::TensorCores, &g, x, dy, dw);
+    }
     let (n, i, o) = sizes(size);
     let arguments = (dy.address(), x.address(), dw.address_mut()?, n, i, o);
     // SAFETY: dy is [n, o], x [n, i], of the kernel's types; dw is [o, i] f32.

@@ -33,6 +33,25 @@ pub struct Geometry {
     pub output: [usize; 2],
 }
 
+impl Geometry {
+    /// The sizes of a pooling of `x`, or what is wrong with them.
+    pub(super) fn new(x: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Geometry> {
+        let input @ [_, h, w, _] = x.dims4("max_pool")?;
+        if stride == 0 || window == 0 || window > 15 || padding > window / 2 {
+            let message = format!("window {window}, stride {stride}, padding {padding} are out of range");
+            return Err(Error::shape("max_pool", message));
+        }
+        if h + 2 * padding < window || w + 2 * padding < window {
+            return Err(Error::shape(
+                "max_pool",
+                format!("window {window} is larger than the padded picture {}", x.shape()),
+            ));
+        }
+        let output = [(h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1];
+        Ok(Geometry { input, window, stride, padding, output })
+    }
+}
+
 /// Max pooling of `x [N, H, W, C]` with a square window: `[N, P, Q, C]`, `P = (H + 2 pad - window) / stride + 1` rounded down.
 /// As PyTorch's `MaxPool2d(window, stride, padding)`.
 ///
@@ -40,24 +59,12 @@ pub struct Geometry {
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the window is larger than the padded picture or than 15, the stride is 0,
 /// or the padding more than half the window.
 pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let input @ [n, h, w, c] = x.dims4("max_pool")?;
     let (dtype, device) = same_kind("max_pool", &[x])?;
-    if stride == 0 || window == 0 || window > 15 || padding > window / 2 {
-        let message = format!("window {window}, stride {stride}, padding {padding} are out of range");
-        return Err(Error::shape("max_pool", message));
-    }
-    if h + 2 * padding < window || w + 2 * padding < window {
-        return Err(Error::shape(
-            "max_pool",
-            format!("window {window} is larger than the padded picture {}", x.shape()),
-        ));
-    }
+    let g = Geometry::new(x, window, stride, padding)?;
     if let Some(dtype) = half_on_cpu(x) {
         return rounded::to(dtype, &max_pool(&rounded::activation(x)?, window, stride, padding)?);
     }
-    let output = [(h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1];
-    let g = Geometry { input, window, stride, padding, output };
-    let mut y = Tensor::uninit([n, output[0], output[1], c], dtype, device)?;
+    let mut y = Tensor::uninit([g.input[0], g.output[0], g.output[1], g.input[3]], dtype, device)?;
     let mut winner = Tensor::uninit(y.shape(), DType::U8, device)?;
     match device {
         Device::Cpu => for_float!(dtype, T => cpu::forward::<T>(&g, x.cpu(), y.cpu_mut(), winner.cpu_mut())),
