@@ -42,7 +42,7 @@ class Conv:
         self.k, self.weights = k, c * k * r * r
         self.x, self.y, self.w = HALF * n * h * h * c, HALF * n * p * p * k, HALF * self.weights
         self.flop = 2 * n * p * p * k * c * r * r
-        self.name = f"{c}>{k} {r}x{r}/{stride} {h}"
+        self.name = f"conv2d/{c}>{k} {r}x{r}/{stride} {h}"
 
     def forward(self, extra=0):
         return self.flop, self.x + self.y + self.w + extra
@@ -156,21 +156,31 @@ def us(s):
     return round(s * 1e6, 1)
 
 
+def layers(n):
+    """Every convolution of the three networks that differs from the others."""
+    convs = {}
+    for arch in ("resnet34", "resnet50"):
+        stem, blocks, _ = network(arch, n)
+        for conv in [stem] + [c for body, down in blocks for c in body + ([down] if down else [])]:
+            convs.setdefault(conv.shape, conv)
+    return convs.values()
+
+
+def convolutions():
+    """Name, and (channels in and out, filter, stride, side of the picture), of each of them."""
+    return [(conv.name, conv.shape) for conv in layers(1)]
+
+
 def rows():
     """Name to row, for every convolution and every step."""
     made = {}
     for n in BATCHES:
-        convs = {}
-        for arch in ("resnet34", "resnet50"):
-            stem, blocks, _ = network(arch, n)
-            for conv in [stem] + [c for body, down in blocks for c in body + ([down] if down else [])]:
-                convs.setdefault(conv.shape, conv)
-        for conv in convs.values():
+        for conv in layers(n):
             for part in ("forward", "input_gradient", "weight_gradient"):
                 kernel = conv.weight_gradient() if part == "weight_gradient" else conv.forward()
                 # The stem's rows of 7 pixels of 3 channels are made 8 of 4, to be multiples of 16 bytes.
                 waste = 224 / 147 if conv.shape[0] == 3 else 1
-                made[f"conv2d/{conv.name} N{n}/{part}"] = {
+                made[f"{conv.name} N{n}/{part}"] = {
                     "floor_us": us(seconds([kernel], FLOOR)),
                     "tensor": us(seconds([(kernel[0] * waste, kernel[1])], EXPECTED)),
                 }
