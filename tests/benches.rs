@@ -1,6 +1,9 @@
 //! The benches themselves, where nothing is measured: that a row says what it should, that the names on which predictions and PyTorch's
 //! side meet ours are the same strings, and that the scripts beside them read what is written.
 
+// Both benches bring the harness themselves.
+#![allow(clippy::duplicate_mod)]
+
 mod common;
 
 #[path = "../benches/ops.rs"]

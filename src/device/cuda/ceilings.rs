@@ -1,8 +1,8 @@
 //! What this GPU can do at best, measured now: the roofs of a roofline.
 //!
 //! A datasheet's figure isn't what a card reaches, and another program's figure was taken at another clock. So each roof is a loop of
-//! ours with nothing in its way (`kernels/ceilings.cu` says what limits each), timed in the process that measures the rest. All of
-//! them together take about two seconds of the GPU.
+//! ours with nothing in its way (`kernels/ceilings.cu` says what limits each), timed in the process that measures the rest. Each
+//! takes a tenth of a second or less, which is too short for a card to get hot: a roof is what it does while it is cool.
 //!
 //! The roof over arithmetic is that of the instruction which our kernels are made of: [`Ceilings::mma`] of `mma.sync`,
 //! [`Ceilings::fma`] of the f32 units. On a Hopper card the tensor cores can do more than the first, with instructions that no kernel
