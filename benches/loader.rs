@@ -25,7 +25,9 @@ const PASS: usize = 192;
 const LONG_PASS: usize = 2000;
 
 fn main() -> Result<()> {
-    let b = Bench::start("from file to batch");
+    // All of it is the processor's work.
+    let arguments = ["--device", "cpu"].map(String::from).into_iter().chain(harness::arguments()).collect();
+    let b = Bench::start("from file to batch", arguments);
     let chosen: Vec<PathBuf> = match std::env::var_os("ONECYCLE_PHOTOS") {
         Some(folder) => {
             let paths = get_image_files(Path::new(&folder))?;

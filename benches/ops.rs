@@ -1,8 +1,9 @@
-//! One bench per operation, at the shapes of ResNet-18: with 16 pictures of 224 x 224 on the processor, with 64 on a GPU, where names
-//! say so. `cargo bench --bench ops`, `cargo bench --bench ops -- --device cuda --dtype bf16`.
+//! One bench per operation: the convolutions of ResNet-18, 34 and 50 and what stands between them, with 16 pictures of 224 x 224 on the
+//! processor and with 128 on a GPU, where names say how many. `cargo bench --bench ops`; `-- 3x3`, `-- --batch 64`, `-- --dtype f16`.
 //!
-//! On a GPU a convolution has a row for each rung of its ladder. Inputs go in turns there, as many as no cache keeps: a network comes
-//! back to a tensor long after it made it.
+//! On a GPU a convolution has a row for each rung of its ladder, but for the naive one: a call of it takes tens of milliseconds, so it
+//! waits for `--naive`, or for a batch of at most 16. Inputs go in turns there, as many as no cache keeps: a network comes back to a tensor
+//! long after it made it.
 
 mod harness;
 
@@ -20,6 +21,69 @@ use onecycle::vision::aug_transforms;
 use onecycle::{DType, Device, Tensor, autograd, ops};
 use std::cell::Cell;
 
+/// A convolution of ResNets: channels in and out, side of the filter, stride, side of the picture.
+#[derive(Clone, Copy)]
+struct Layer(usize, usize, usize, usize, usize);
+
+/// All that differ. `predict.py` derives the same from the networks, and `peers/torch_gpu.py` takes them from there.
+const LAYERS: [Layer; 29] = [
+    // ResNet-18 and 34
+    Layer(3, 64, 7, 2, 224),
+    Layer(64, 64, 3, 1, 56),
+    Layer(64, 128, 3, 2, 56),
+    Layer(128, 128, 3, 1, 28),
+    Layer(64, 128, 1, 2, 56),
+    Layer(128, 256, 3, 2, 28),
+    Layer(256, 256, 3, 1, 14),
+    Layer(128, 256, 1, 2, 28),
+    Layer(256, 512, 3, 2, 14),
+    Layer(512, 512, 3, 1, 7),
+    Layer(256, 512, 1, 2, 14),
+    // ResNet-50, besides the stem and the 3x3 with stride 1
+    Layer(64, 64, 1, 1, 56),
+    Layer(64, 256, 1, 1, 56),
+    Layer(256, 64, 1, 1, 56),
+    Layer(256, 128, 1, 1, 56),
+    Layer(128, 128, 3, 2, 56),
+    Layer(128, 512, 1, 1, 28),
+    Layer(256, 512, 1, 2, 56),
+    Layer(512, 128, 1, 1, 28),
+    Layer(512, 256, 1, 1, 28),
+    Layer(256, 256, 3, 2, 28),
+    Layer(256, 1024, 1, 1, 14),
+    Layer(512, 1024, 1, 2, 28),
+    Layer(1024, 256, 1, 1, 14),
+    Layer(1024, 512, 1, 1, 14),
+    Layer(512, 512, 3, 2, 14),
+    Layer(512, 2048, 1, 1, 7),
+    Layer(1024, 2048, 1, 2, 14),
+    Layer(2048, 512, 1, 1, 7),
+];
+
+impl Layer {
+    fn name(self) -> String {
+        let Layer(c, k, r, stride, h) = self;
+        format!("conv2d/{c}>{k} {r}x{r}/{stride} {h}")
+    }
+}
+
+/// The directions of a convolution.
+const PARTS: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
+
+/// The names of a GPU's convolutions with `n` pictures.
+#[allow(dead_code)] // for a test that compares them with the predictions'
+pub(crate) fn convolution_names(n: usize) -> Vec<String> {
+    LAYERS.iter().flat_map(|layer| PARTS.map(|part| format!("{} N{n}/{part}", layer.name()))).collect()
+}
+
+/// A kernel that does a convolution's work and that of its neighbours: a way `fused` of the part.
+struct Fused {
+    part: &'static str,
+    flop: f64,
+    bytes: f64,
+    run: fn(&[Tensor]) -> onecycle::Result<Tensor>,
+}
+
 /// The bench with the shapes of its device.
 struct Cases {
     b: Bench,
@@ -31,11 +95,18 @@ impl Cases {
     fn random_in(&self, dtype: DType, shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
         let mut rng = Rng::at(shape.numel() as u64, Purpose::Init, 0, 0);
-        // Drawing is slow beside a GPU; what repeats after a million numbers is as random to it.
-        let some: Vec<f32> = (0..shape.numel().min(1 << 20)).map(|_| rng.range(-1.0, 1.0) as f32).collect();
-        let values: Vec<f32> = some.iter().cycle().take(shape.numel()).copied().collect();
-        let there = Tensor::from_slice(&values, shape, Device::Cpu).and_then(|t| t.to(self.b.device));
-        there.and_then(|t| t.cast(dtype)).unwrap_or_else(|e| panic!("{e}"))
+        // Drawing and sending are slow beside a GPU; what repeats after a million numbers is as random to it.
+        let (rows, all) = (shape.first().copied().unwrap_or(1).max(1), shape.numel());
+        let few = if shape.len() < 2 { rows } else { ((1 << 20) / (all / rows).max(1)).clamp(1, rows) };
+        let mut table = shape.to_vec();
+        table.iter_mut().take(1).for_each(|n| *n = few);
+        let some: Vec<f32> = (0..(all / rows * few).min(1 << 20)).map(|_| rng.range(-1.0, 1.0) as f32).collect();
+        let values: Vec<f32> = some.iter().cycle().take(all / rows * few).copied().collect();
+        let there = Tensor::from_slice(&values, table, Device::Cpu).and_then(|t| t.to(self.b.device));
+        let there = there.and_then(|t| t.cast(dtype));
+        let repeat = |t: Tensor| ops::take_rows(&t, &(0..rows).map(|i| i % few).collect::<Vec<_>>());
+        let made = if few == rows { there } else { there.and_then(repeat) };
+        made.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// An activation.
@@ -119,34 +190,24 @@ impl Cases {
     }
 
     fn convolutions(&self) {
-        // (name, H, C, K, filter, stride)
-        let layers = [
-            ("stem 7x7/2 3>64 224", 224, 3, 64, 7, 2),
-            ("layer1 3x3 64>64 56", 56, 64, 64, 3, 1),
-            ("layer2 3x3/2 64>128 56", 56, 64, 128, 3, 2),
-            ("layer2 3x3 128>128 28", 28, 128, 128, 3, 1),
-            ("layer2 1x1/2 64>128 56", 56, 64, 128, 1, 2),
-            ("layer3 3x3 256>256 14", 14, 256, 256, 3, 1),
-            ("layer4 3x3 512>512 7", 7, 512, 512, 3, 1),
-            ("bottleneck 1x1 64>256 56", 56, 64, 256, 1, 1),
-            ("bottleneck 1x1 1024>256 14", 14, 1024, 256, 1, 1),
-        ];
-        for (name, h, c, k, r, stride) in layers {
+        for layer in LAYERS {
+            let Layer(c, k, r, stride, h) = layer;
             // Eight channels are the fewest that every rung serves.
             let few = |channels: usize| if self.b.tiny { channels.min(8) } else { channels };
             let (n, h, c, k) = (self.n, self.size(h), few(c), few(k));
             let p = (h + 2 * (r / 2) - r) / stride + 1;
+            let (x, w, y) = ([n, h, h, c], [k, r, r, c], [n, p, p, k]);
             let flop = 2.0 * (n * p * p * k * r * r * c) as f64;
-            let bytes = (self.b.dtype.size() * (n * h * h * c + n * p * p * k + k * r * r * c)) as f64;
-            let name = format!("conv2d/{name}");
             let (stride, padding) = ([stride; 2], [r / 2; 2]);
             if self.b.on_gpu() {
-                self.rungs(&name, flop, bytes, [n, h, h, c], [k, r, r, c], [n, p, p, k], (stride, padding));
+                self.rungs(layer, flop, x, w, y, (stride, padding));
                 continue;
             }
-            let inputs = [self.random([n, h, h, c]), self.random([k, r, r, c])];
-            let wanted: &[(&str, &[usize])] = &[("input_gradient", &[0]), ("weight_gradient", &[1])];
-            self.both_ways(&name, flop, bytes, &inputs, wanted, |t| {
+            let inputs = [self.random(x), self.random(w)];
+            let bytes =
+                self.bytes(&[&inputs[0], &inputs[1]]) + (self.b.dtype.size() * y.iter().product::<usize>()) as f64;
+            let wanted: &[(&str, &[usize])] = &[(PARTS[1], &[0]), (PARTS[2], &[1])];
+            self.both_ways(&layer.name(), flop, bytes, &inputs, wanted, |t| {
                 ops::conv2d(&t[0], &t[1], None, stride, padding).expect("the shapes fit")
             });
         }
@@ -155,26 +216,30 @@ impl Cases {
     /// Every version of the kernels, the three directions each.
     fn rungs(
         &self,
-        name: &str,
+        layer: Layer,
         flop: f64,
-        bytes: f64,
         x: [usize; 4],
         w: [usize; 4],
         y: [usize; 4],
         (stride, padding): ([usize; 2], [usize; 2]),
     ) {
-        let name = self.name(name);
-        let parts = ["forward", "input_gradient", "weight_gradient"].map(|part| format!("{name}/{part}"));
+        let name = self.name(&layer.name());
+        let parts = PARTS.map(|part| format!("{name}/{part}"));
         if !parts.iter().any(|part| self.b.wants(part)) {
             return;
         }
-        let set = self.in_turns(&[self.random(x), self.random(w), self.random(y)], bytes);
+        let inputs = [self.random(x), self.random(w), self.random(y)];
+        let moved = self.bytes(&[&inputs[0], &inputs[1], &inputs[2]]);
+        // The gradient of a weight is f32.
+        let wider = (inputs[1].numel() * (self.b.dtype.master().size() - self.b.dtype.size())) as f64;
+        let set = self.in_turns(&inputs, moved);
         let shape = set();
         let g = Geometry::new(&shape[0], &shape[1], stride, padding).unwrap_or_else(|e| panic!("{e}"));
-        for rung in Rung::ALL.into_iter().filter(|rung| rung.serves(&g, self.b.dtype)) {
-            let way = format!("{rung:?}").to_lowercase();
+        let patient = self.n <= 16 || self.b.flag("--naive");
+        let shown = |rung: &Rung| rung.serves(&g, self.b.dtype) && (*rung != Rung::Naive || patient);
+        for rung in Rung::ALL.into_iter().filter(shown) {
             for (i, part) in parts.iter().enumerate() {
-                self.b.way(part, &way, flop, bytes, || {
+                self.b.way(part, rung.name(), flop, moved + if i == 2 { wider } else { 0.0 }, || {
                     let t = set();
                     let made = match i {
                         0 => ladder::forward(rung, &t[0], &t[1], stride, padding),
@@ -185,6 +250,21 @@ impl Cases {
                 });
             }
         }
+        for Fused { part, flop, bytes, run } in self.fused(flop, moved) {
+            self.b.way(&format!("{name}/{part}"), "fused", flop, bytes, || {
+                drop(run(&set()).unwrap_or_else(|e| panic!("{e}")))
+            });
+        }
+    }
+
+    /// Kernels over `x`, `w` and `y` that take neighbours' work along; `flop` and `moved` are the bare convolution's. There is none yet.
+    /// A part is named for what it does besides, and its bytes are what is read or written once:
+    ///
+    /// - `forward+statistics`: `flop` and `moved`; the sums are a few KB;
+    /// - `input_gradient+mask+sums`: `flop`, and `moved` with one `x` more, the result before the ReLU whose mask it is;
+    /// - `norm+relu+pool`, behind the stem: no FLOP, a `y` and a quarter of it, and one byte for each result.
+    fn fused(&self, _flop: f64, _moved: f64) -> Vec<Fused> {
+        Vec::new()
     }
 
     fn all(&self) {
@@ -294,14 +374,20 @@ impl Cases {
     }
 }
 
-pub(crate) fn main() {
-    let b = Bench::start("operations");
+/// All cases that `arguments` ask for.
+pub(crate) fn run(arguments: Vec<String>) {
+    let b = Bench::start("operations", arguments);
     let n = match (b.tiny, b.on_gpu()) {
         (true, _) => 2,
-        (false, true) => 64,
+        (false, true) => 128,
         (false, false) => 16,
     };
-    let cases = Cases { b, n };
+    let cases = Cases { n: b.batch.unwrap_or(n), b };
     cases.all();
     cases.b.end();
+}
+
+#[allow(dead_code)] // not where this file is a part of another program
+pub(crate) fn main() {
+    run(harness::arguments());
 }

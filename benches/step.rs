@@ -4,8 +4,9 @@
 //! same names, and `benches/peers/run.sh` runs both in turns. The rate counts 2 FLOP per multiply-add of convolutions and
 //! linear layers only, so that it compares across implementations that spend their other passes differently.
 //!
-//! With `--device cuda` it is other networks and sizes, with 64 pictures, also with a frozen body; `--dtype bf16` computes in bf16
-//! with f32 masters, `--tensor-cores` takes the convolution's rung of that name where it serves. `benches/peers/torch_gpu.py` has the same names.
+//! On a GPU it is the three networks with 64 and 128 pictures of 224 pixels (or `--batch N`), also with a frozen body, in bf16 with
+//! f32 masters unless `--dtype` says otherwise. Convolutions are computed as training does; `--tensor-cores` takes the rung of that name
+//! where it serves. `benches/peers/torch_gpu.py` has the same names.
 //!
 //! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
 //! `--shapes` also by shape.
@@ -31,8 +32,10 @@ const CLASSES: usize = 37;
 /// Network, pictures, pixels; `torch_steps.py` has the same list.
 const CASES: [(&str, usize, usize); 4] =
     [("resnet18", 16, 64), ("resnet18", 16, 224), ("resnet34", 16, 224), ("resnet50", 8, 224)];
-/// The same on a GPU; `torch_gpu.py` has this list.
-const GPU_CASES: [(&str, usize, usize); 3] = [("resnet18", 64, 224), ("resnet34", 64, 224), ("resnet50", 64, 224)];
+/// The networks on a GPU.
+const GPU_NETWORKS: [&str; 3] = ["resnet18", "resnet34", "resnet50"];
+/// And their batches; `predict.py` and through it `torch_gpu.py` have the same.
+const GPU_BATCHES: [usize; 2] = [64, 128];
 /// And where nothing is measured.
 const TINY_CASES: [(&str, usize, usize); 2] = [("resnet18", 2, 32), ("resnet50", 2, 32)];
 
@@ -82,8 +85,9 @@ impl Trainer {
     }
 }
 
-/// FLOP of one picture: forward, and a whole step (forward, weight gradient, input gradient of all but the stem).
-fn flop(arch: &Arch, size: usize) -> (f64, f64) {
+/// FLOP of one picture: forward, a whole step (forward, weight gradient, input gradient of all but the stem), and a step with a frozen
+/// body (no weight gradient but the head's).
+fn flop(arch: &Arch, size: usize) -> [f64; 3] {
     let conv = |out: usize, k: usize, filter: usize, c: usize| 2.0 * (out * out * k * filter * filter * c) as f64;
     let expansion = arch.features() / arch.widths[3];
     let stem = conv(size.div_ceil(2), arch.widths[0], 7, 3);
@@ -104,29 +108,46 @@ fn flop(arch: &Arch, size: usize) -> (f64, f64) {
         }
     }
     let head = 2.0 * (2 * c * 512 + 512 * CLASSES) as f64;
-    (stem + rest + head, 2.0 * stem + 3.0 * (rest + head))
+    [stem + rest + head, 2.0 * stem + 3.0 * (rest + head), stem + 2.0 * rest + 3.0 * head]
 }
 
-pub(crate) fn main() -> Result<()> {
-    let b = Bench::start("training steps and inference");
-    let cases: &[(&str, usize, usize)] = match (b.tiny, b.on_gpu()) {
-        (true, _) => &TINY_CASES,
-        (false, true) => &GPU_CASES,
-        (false, false) => &CASES,
+/// What is timed of each network: a step, one with a frozen body, and predictions.
+const PARTS: [&str; 3] = ["step", "step_frozen", "infer"];
+
+fn case_name(network: &str, n: usize, size: usize) -> String {
+    format!("{network} N{n} {size}px")
+}
+
+/// The names of a GPU's cases.
+#[allow(dead_code)] // for a test that compares them with the predictions'
+pub(crate) fn gpu_names() -> Vec<String> {
+    let cases = GPU_NETWORKS.into_iter().flat_map(|network| GPU_BATCHES.map(|n| case_name(network, n, 224)));
+    cases.flat_map(|case| PARTS.map(|part| format!("{part}/{case}"))).collect()
+}
+
+/// All cases that `arguments` ask for.
+pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
+    let b = Bench::start("training steps and inference", arguments);
+    let cases: Vec<(&str, usize, usize)> = match (b.tiny, b.on_gpu()) {
+        (true, _) => TINY_CASES.to_vec(),
+        (false, false) => CASES.to_vec(),
+        (false, true) => {
+            let batches = b.batch.map_or(GPU_BATCHES.to_vec(), |n| vec![n]);
+            GPU_NETWORKS.into_iter().flat_map(|network| batches.iter().map(move |&n| (network, n, 224))).collect()
+        }
     };
-    let way = if b.flag("--tensor-cores") { "tensorcores" } else { "" };
-    if !way.is_empty() {
+    if b.flag("--tensor-cores") {
         ladder::set_highest(Rung::TensorCores);
     }
-    for &(name, n, size) in cases {
+    let way = if b.on_gpu() { ladder::highest()?.name() } else { "" };
+    for (name, n, size) in cases {
         let mut arch = Arch::by_name(name)?;
         if b.tiny {
             arch = arch.slim(8);
         }
-        let (forward, step) = flop(&arch, size);
-        let (forward, step) = (forward * n as f64, step * n as f64);
-        let case = format!("{name} N{n} {size}px");
-        let [full, frozen, infer] = ["step", "step_frozen", "infer"].map(|what| format!("{what}/{case}"));
+        let [forward, step, frozen_step] = flop(&arch, size).map(|flop| flop * n as f64);
+        let case = case_name(name, n, size);
+        let [full, frozen, infer] = PARTS.map(|part| format!("{part}/{case}"));
         if ![&full, &frozen, &infer].into_iter().any(|name| b.wants(name)) {
             continue;
         }
@@ -140,7 +161,7 @@ pub(crate) fn main() -> Result<()> {
             b.pictures(&infer, way, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
             // Batch norm goes on training in a frozen body, so there is a way back through it, but no weight gradient.
             trainer.opt.freeze()?;
-            b.pictures(&frozen, way, n, 0.0, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            b.pictures(&frozen, way, n, frozen_step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
         } else {
             b.case(&full, step, 0.0, || trainer.step().expect("the shapes fit"));
             b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));
@@ -148,6 +169,11 @@ pub(crate) fn main() -> Result<()> {
     }
     b.end();
     Ok(())
+}
+
+#[allow(dead_code)] // not where this file is a part of another program
+pub(crate) fn main() -> Result<()> {
+    run(harness::arguments())
 }
 
 /// Time per operation, and how often it ran.

@@ -37,8 +37,8 @@ put lib unit-tests
 put bench bench
 
 cp -R tests/fixtures/. "$dir/fixtures/"
-cp benches/peers/torch_gpu.py "$dir/peers/"
-cp scripts/bundle/run.sh "$dir/"
+cp benches/peers/torch_gpu.py benches/peers/join.py "$dir/peers/"
+cp benches/predict.py scripts/bundle/run.sh scripts/bundle/slowest.py "$dir/"
 # Which state of each kernel this is, by the hash that kernels/prebuilt/ carries.
 for file in kernels/prebuilt/*.compute_80.ptx; do
     name=${file##*/}

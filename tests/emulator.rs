@@ -11,6 +11,7 @@ mod common;
 
 use common::emulated::{self, Mode};
 use onecycle::autograd::{GradSlot, backward_with};
+use onecycle::device::cuda::ceilings;
 use onecycle::device::cuda::kernels::KernelId;
 use onecycle::device::cuda::selftest;
 use onecycle::ops::augment::{self, Augment, Erase, Interpolation, Light, Padding, Pass, Sample, Window};
@@ -864,6 +865,7 @@ fn emulator_checks_every_kernel() {
     Tensor::full(3.0, [5], DType::I64, device).unwrap().cast(DType::F32).unwrap();
     let Device::Cuda(gpu) = device else { unreachable!("the emulator stands for a GPU") };
     selftest::cases().iter().for_each(|case| drop(case.run(gpu).unwrap()));
+    ceilings::measure(gpu, true).unwrap();
     let launched = watch.kernels();
     let missing: Vec<_> = KernelId::all().map(|k| k.kernel().name).filter(|k| !launched.contains(*k)).collect();
     assert!(missing.is_empty(), "no test launches {missing:?}");

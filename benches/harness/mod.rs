@@ -1,25 +1,30 @@
 //! A small bench harness: medians, rates, and the fraction of what this machine can do.
 //!
-//! Each case runs for about half a second after a warm-up; the median, the spread (fastest to 90th percentile) are printed,
-//! then FLOP/s or bytes/s, then the fraction of the roofline: the larger of "all arithmetic at the machine's own
-//! multiply-add rate" and "all bytes at its own copy rate", both measured in this process, divided by the time taken.
-//! `cargo bench -- FILTER` runs the cases whose name contains FILTER; `--json FILE` appends one JSON line per case, with the
-//! names that the scripts in `benches/peers` use. On a machine shared with others compare the fastest runs, not the medians.
+//! Each case runs for half a second at most after a warm-up. A row has the median, the spread (fastest to 90th percentile, in the median's
+//! unit), FLOP/s and bytes/s, the floor in microseconds and which roof it is (`roofs.rs`), the fraction of the floor that was reached, and
+//! on a GPU what `predict.py` had said before. `cargo bench -- FILTER` runs the cases whose name contains FILTER; `--json FILE` appends
+//! one JSON line per case, with the names that the scripts in `benches/peers` use. On a machine shared with others compare the
+//! fastest runs, not the medians.
 //!
-//! `--device cuda` (or `cuda:N`) and `--dtype f32|f16|bf16` choose where and in what numbers to compute. A GPU works while the host
-//! goes on, so a sample there is a batch of runs between two waits. Its only roof is memory's: a case that computes shows no
-//! fraction, because nothing here measures a GPU's arithmetic. `--device emulator` runs the GPU's path without a GPU, and `--tiny`
-//! shrinks the shapes: neither's times mean anything, they show that the bench itself works.
+//! Without `--device` a GPU is taken where there is one, else the processor, and why is said in one line. `--device cpu`, `cuda` or
+//! `cuda:N`, `--dtype f32|f16|bf16` (bf16 on a GPU, unless said otherwise) and `--batch N` choose where, in what numbers and on how
+//! many pictures to compute. A GPU works while the host goes on, so a sample there is a batch of runs between two waits. `--once` runs each
+//! case once and measures nothing: for a profiler that does. `--device emulator` runs the GPU's path without a GPU, and `--tiny` shrinks the
+//! shapes: neither's times mean anything, they show that the bench itself works.
 
 #![allow(dead_code)] // every bench uses its part of it
 
 #[path = "../../tests/common/emulated.rs"]
 mod emulated;
+mod predictions;
+mod roofs;
+mod row;
 
-use onecycle::device::cpu;
-use onecycle::device::cuda::{Gpu, ceilings};
+use onecycle::device::cuda::Gpu;
 use onecycle::{DType, Device, Result};
-use std::io::Write;
+use predictions::Predictions;
+use roofs::Roofs;
+use row::{Samples, Work};
 use std::time::{Duration, Instant};
 
 /// Runs and prints cases.
@@ -27,22 +32,17 @@ pub struct Bench {
     filter: Vec<String>,
     flags: Vec<String>,
     json: Option<std::path::PathBuf>,
-    roofs: Roofs,
+    roofs: Option<Roofs>,
+    predictions: Predictions,
     quick: bool,
     /// Where the cases compute.
     pub device: Device,
     /// The type of activations.
     pub dtype: DType,
+    /// Pictures, where the command line says how many.
+    pub batch: Option<usize>,
     /// Shapes are to be small: nothing is measured.
     pub tiny: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Roofs {
-    /// Operations a second, where that was measured.
-    flops: Option<f64>,
-    /// Bytes a second.
-    bytes: f64,
 }
 
 /// What the emulator's file asks of the tests that it usually stands among.
@@ -50,60 +50,67 @@ fn skip(why: std::fmt::Arguments<'_>) {
     eprintln!("skipped: {why}");
 }
 
+/// What the command line says.
+pub fn arguments() -> Vec<String> {
+    std::env::args().skip(1).collect()
+}
+
 impl Bench {
     /// Reads the arguments, measures the ceilings, prints the heading. Ends the program where the arguments can't be followed.
-    pub fn start(title: &str) -> Bench {
-        Bench::try_start(title).unwrap_or_else(|e| {
+    pub fn start(title: &str, arguments: Vec<String>) -> Bench {
+        Bench::try_start(title, arguments).unwrap_or_else(|e| {
             eprintln!("{e}");
             std::process::exit(1);
         })
     }
 
-    fn try_start(title: &str) -> std::result::Result<Bench, String> {
-        let mut args = std::env::args().skip(1);
+    fn try_start(title: &str, arguments: Vec<String>) -> std::result::Result<Bench, String> {
+        let mut args = arguments.into_iter();
         let (mut filter, mut flags, mut json, mut quick, mut tiny) = (Vec::new(), Vec::new(), None, false, false);
-        let (mut device, mut dtype) = (Device::Cpu, DType::F32);
+        let (mut device, mut dtype, mut batch, mut predictions, mut once) = (None, None, None, None, false);
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" | "--exact" => {}
                 "--quick" => quick = true,
+                "--once" => once = true,
                 "--tiny" => tiny = true,
                 "--json" => json = args.next().map(Into::into),
-                "--device" => device = device_called(&args.next().unwrap_or_default())?,
+                "--predictions" => predictions = args.next(),
+                "--device" => device = Some(device_called(&args.next().unwrap_or_default())?),
                 "--dtype" => {
                     let name = args.next().unwrap_or_default();
                     let known = [DType::F32, DType::F16, DType::BF16].into_iter().find(|d| d.to_string() == name);
-                    dtype = known.ok_or(format!("--dtype takes f32, f16 or bf16, not `{name}`"))?;
+                    dtype = Some(known.ok_or(format!("--dtype takes f32, f16 or bf16, not `{name}`"))?);
+                }
+                "--batch" => {
+                    let number = args.next().unwrap_or_default();
+                    let pictures = number.parse().ok().filter(|n| *n > 0);
+                    batch = Some(pictures.ok_or(format!("--batch takes a number of pictures, not `{number}`"))?);
                 }
                 flag if flag.starts_with("--") => flags.push(flag.to_string()),
                 name => filter.push(name.to_string()),
             }
         }
-        let emulated = device.to_string().starts_with("emulator");
-        tiny |= emulated;
-        quick |= tiny;
-        let roofs = match device {
-            Device::Cuda(gpu) => roofs_of(gpu, tiny).map_err(|e| e.to_string())?,
-            _ if dtype.is_half() => return Err(format!("the processor computes in f32, not in {dtype}")),
-            _ => {
-                let cpu::ceilings::Ceilings { flops, bytes } = cpu::ceilings::measure();
-                Roofs { flops: Some(flops), bytes }
-            }
-        };
-        let place = match device {
-            Device::Cuda(gpu) => {
-                let d = gpu.description();
-                format!("{} ({device}, driver {}), {dtype}", d.name, d.driver)
-            }
-            _ => format!("{} threads, {:?}, {dtype}", cpu::thread_count(), cpu::simd::level()),
-        };
-        let flops = roofs.flops.map_or("-".to_owned(), |f| format!("{:.0}", f / 1e9));
-        println!("{title}: {place}; ceilings measured now: {flops} GFLOP/s, {:.1} GB/s", roofs.bytes / 1e9);
-        if tiny {
-            println!("tiny shapes: the times mean nothing");
+        let device = device.unwrap_or_else(|| {
+            "cuda".parse().unwrap_or_else(|e: onecycle::Error| {
+                let why = e.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                println!("no rows of a GPU: {why}");
+                Device::Cpu
+            })
+        });
+        let on_gpu = matches!(device, Device::Cuda(_));
+        let dtype = dtype.unwrap_or(if on_gpu { DType::BF16 } else { DType::F32 });
+        if !on_gpu && dtype.is_half() {
+            return Err(format!("the processor computes in f32, not in {dtype}"));
         }
-        println!("{:<52} {:>10} {:>16} {:>13} {:>9}", "case", "median", "spread", "rate", "roofline");
-        Ok(Bench { filter, flags, json, roofs, quick, device, dtype, tiny })
+        tiny |= device.to_string().starts_with("emulator");
+        quick |= tiny;
+        let roofs = if once { None } else { Some(Roofs::measure(device, dtype, tiny).map_err(|e| e.to_string())?) };
+        let predictions =
+            if on_gpu { Predictions::read(predictions.as_deref(), dtype)? } else { Predictions::default() };
+        let bench = Bench { filter, flags, json, roofs, predictions, quick, device, dtype, batch, tiny };
+        bench.print_heading(title);
+        Ok(bench)
     }
 
     /// Whether the command line asks for the case `name`.
@@ -136,7 +143,8 @@ impl Bench {
     /// How many sets of inputs of `bytes` in turns no cache keeps; 1 on the processor.
     pub fn rotation(&self, bytes: f64) -> usize {
         // Several times the 60 MB of the largest cache of a GPU.
-        if self.on_gpu() && !self.tiny { (400e6 / bytes.max(1.0)).ceil().clamp(1.0, 16.0) as usize } else { 1 }
+        let measured = self.on_gpu() && !self.tiny && self.roofs.is_some();
+        if measured { (400e6 / bytes.max(1.0)).ceil().clamp(1.0, 16.0) as usize } else { 1 }
     }
 
     /// Times `f`, which does `flop` operations on `bytes` of distinct input and output.
@@ -160,7 +168,7 @@ impl Bench {
         self.run(name, way, Work { flop, bytes: 0.0, items }, 200, || (), |()| f());
     }
 
-    /// Times work of the processor on `items` pictures, which says itself how long it took: pictures a second, and the time of one.
+    /// Times work of the processor on `items` pictures, which says itself how long it took: pictures a second.
     pub fn items(&self, name: &str, items: usize, mut f: impl FnMut() -> Duration) {
         if self.wants(name) {
             f();
@@ -183,6 +191,10 @@ impl Bench {
             return;
         }
         f(prepare());
+        if self.roofs.is_none() {
+            self.wait();
+            return println!("{name} {way}");
+        }
         f(prepare());
         let mut sample = |runs: usize| {
             let ready: Vec<T> = (0..runs).map(|_| prepare()).collect();
@@ -215,9 +227,10 @@ impl Bench {
         } else {
             500
         });
-        let least = if self.tiny { 2 } else { 5 };
+        // A GPU's samples are batches of runs, and its time is dear.
+        let (least, most) = if self.tiny { (2, 2) } else { (5, if self.on_gpu() { 30 } else { 1000 }) };
         let (start, mut times, cpu_before) = (Instant::now(), Vec::new(), cpu_seconds());
-        while times.len() < least || (start.elapsed() < budget && times.len() < 1000) {
+        while times.len() < least || (start.elapsed() < budget && times.len() < most) {
             times.push(sample());
         }
         let cpu = (cpu_seconds() - cpu_before) / times.len() as f64;
@@ -225,64 +238,12 @@ impl Bench {
         Samples { times, cpu }
     }
 
-    fn print(&self, name: &str, way: &str, work: Work, Samples { times, cpu }: Samples) {
-        let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-        let (median, low, high) = (at(0.5), at(0.0), at(0.9));
-        let Work { flop, bytes, items } = work;
-        let by_bytes = bytes / self.roofs.bytes;
-        let by_flops = match self.roofs.flops {
-            Some(rate) => Some(flop / rate),
-            None if flop == 0.0 => Some(0.0),
-            None => None,
-        };
-        let computes = by_flops.is_none_or(|seconds| seconds >= by_bytes);
-        let flops = || match flop / median {
-            rate if rate < 1e12 => format!("{:.1} GFLOP/s", rate / 1e9),
-            rate => format!("{:.1} TFLOP/s", rate / 1e12),
-        };
-        let rate = match items {
-            1.. => format!("{:.0} img/s", items as f64 / median),
-            0 if computes => flops(),
-            0 => format!("{:.1} GB/s", bytes / median / 1e9),
-        };
-        let last = match (items, by_flops) {
-            (1.., _) if flop > 0.0 => flops(),
-            (1.., _) => time(median / items as f64),
-            (0, Some(by_flops)) => format!("{:.0}%", 100.0 * by_flops.max(by_bytes) / median),
-            (0, None) => "-".to_owned(),
-        };
-        let spread = format!("{}..{}", time(low), time(high));
-        let shown = if way.is_empty() { name.to_owned() } else { format!("{name} ({way})") };
-        println!("{shown:<52} {:>10} {spread:>16} {rate:>13} {last:>9}", time(median));
-        if let Some(path) = &self.json {
-            let device = self.gpu().map_or("cpu".to_owned(), |gpu| gpu.description().name.clone());
-            let line = format!(
-                "{{\"bench\":\"{name}\",\"mode\":\"{way}\",\"device\":\"{device}\",\"dtype\":\"{}\",\"us\":{:.1},\"us_min\":{:.1},\
-                 \"us_p90\":{:.1},\"us_cpu\":{:.0},\"flop\":{flop},\"bytes\":{bytes},\"items\":{items},\"copy_gb_s\":{:.1},\
-                 \"threads\":{},\"peak_rss_mb\":{:.0},\"peak_gpu_mb\":{:.0}}}\n",
-                self.dtype,
-                median * 1e6,
-                low * 1e6,
-                high * 1e6,
-                cpu * 1e6,
-                self.roofs.bytes / 1e9,
-                cpu::thread_count(),
-                peak_rss_mb(),
-                self.gpu().map_or(0.0, |gpu| gpu.usage().1 as f64 / 1e6),
-            );
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            if let Err(e) = file.and_then(|mut f| f.write_all(line.as_bytes())) {
-                eprintln!("cannot append to {}: {e}", path.display());
-            }
-        }
-    }
-
-    /// The last line on a GPU: its roof once more. Far from the first, it says that the numbers between are not to be trusted.
+    /// The last line on a GPU: its roof over memory once more. Far from the first, it says that the numbers between are not to be trusted.
     pub fn end(self) {
-        if let Some(gpu) = self.gpu().filter(|_| !self.tiny) {
-            match roofs_of(gpu, self.tiny) {
-                Ok(Roofs { bytes, .. }) => {
-                    let off = 100.0 * (bytes / self.roofs.bytes - 1.0);
+        if let (Some(gpu), Some(roofs), false) = (self.gpu(), &self.roofs, self.tiny) {
+            match roofs::copy_rate(gpu, self.tiny) {
+                Ok(bytes) => {
+                    let off = 100.0 * (bytes / roofs.bytes - 1.0);
                     let mark = if off.abs() > 3.0 { ": the GPU wasn't the same all the time" } else { "" };
                     println!("copying at the end: {:.1} GB/s, {off:+.1} %{mark}", bytes / 1e9);
                 }
@@ -297,24 +258,6 @@ fn device_called(name: &str) -> std::result::Result<Device, String> {
         "emulator" => emulated::device(emulated::Mode::Plain).ok_or_else(|| "there is no emulator".to_owned()),
         name => name.parse::<Device>().map_err(|e| e.to_string()),
     }
-}
-
-fn roofs_of(gpu: Gpu, tiny: bool) -> Result<Roofs> {
-    Ok(Roofs { flops: None, bytes: ceilings::copy_rate(gpu, if tiny { 1 << 20 } else { 1 << 30 })? })
-}
-
-/// What one run of a case does.
-struct Work {
-    flop: f64,
-    bytes: f64,
-    /// Pictures; 0 where the roofline says more.
-    items: usize,
-}
-
-/// Sorted seconds, and the processor's for each.
-struct Samples {
-    times: Vec<f64>,
-    cpu: f64,
 }
 
 /// Seconds that all threads of this process computed, in steps of 10 ms; 0 where the system doesn't tell. On a crowded machine they
@@ -332,12 +275,4 @@ pub fn peak_rss_mb() -> f64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
     kib.unwrap_or(0.0) * 1024.0 / 1e6
-}
-
-fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
 }

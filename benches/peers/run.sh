@@ -54,7 +54,7 @@ trap 'rm -rf "$raw"' EXIT
 for round in $(seq "$rounds"); do
     for case in "${cases[@]}"; do
         # One process per case, so that each peak of memory is its own.
-        "$ours" "$case" --json "$raw/ours.$round" >/dev/null
+        "$ours" --device cpu "$case" --json "$raw/ours.$round" >/dev/null
         "$PYTHON" "${theirs[@]}" "$case" --json "$raw/theirs.$round" >/dev/null
     done
     echo "round $round of $rounds done" >&2

@@ -2,17 +2,22 @@
 """PyTorch's side of `cargo bench -- --device cuda`: the steps of benches/step.rs and the operations of benches/ops.rs by the same names.
 
     python torch_gpu.py --dtype bf16 --json theirs.jsonl       everything, at most 8 minutes
-    python torch_gpu.py --only steps "resnet34"                cases whose name contains the word
+    python torch_gpu.py --only steps --batch 128 "resnet34"    cases whose name contains the word
     python torch_gpu.py --device cpu --tiny                    does the script run at all (small shapes, no GPU)
 
 What PyTorch does best: channels_last, autocast with f32 masters, fused Adam, `cudnn.benchmark`, gradients set to none. Steps are timed
-in several modes: as they are written (eager), replayed as one CUDA graph (graph), and compiled (compile). Each mode has a time limit,
-and a mode that fails says so and the next begins. Operations are timed alone; inputs go in turns, as many as no cache keeps.
+in several modes: as they are written (eager), replayed as one CUDA graph (graph), compiled (compile), and a graph of what was compiled
+(compile+graph). What is cheap to prepare comes first and for all networks, so that when the time is over, it is over among the compiled. A
+case that fails says so and the next begins. Operations are timed alone; inputs go in turns, as many as no cache keeps. The first rows are
+the card's ceilings by PyTorch's own libraries: a product of two 8192 x 8192 matrices, and a copy.
+
+In f16 a step scales the loss, but for those in a graph, which leave that out: a little in their favour.
 
 Times are medians between CUDA events, one JSON object a line: bench, mode, dtype, us, us_min, us_p90.
 """
 import argparse
 import json
+import pathlib
 import statistics
 import sys
 import threading
@@ -23,16 +28,13 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-CLASSES = 37
-STEPS = [("resnet18", 64, 224), ("resnet34", 64, 224), ("resnet50", 64, 224)]
-# name, H, C, K, filter, stride: benches/ops.rs has the same list
-CONVOLUTIONS = [
-    ("stem 7x7/2 3>64 224", 224, 3, 64, 7, 2), ("layer1 3x3 64>64 56", 56, 64, 64, 3, 1),
-    ("layer2 3x3/2 64>128 56", 56, 64, 128, 3, 2), ("layer2 3x3 128>128 28", 28, 128, 128, 3, 1),
-    ("layer2 1x1/2 64>128 56", 56, 64, 128, 1, 2), ("layer3 3x3 256>256 14", 14, 256, 256, 3, 1),
-    ("layer4 3x3 512>512 7", 7, 512, 512, 3, 1), ("bottleneck 1x1 64>256 56", 56, 64, 256, 1, 1),
-    ("bottleneck 1x1 1024>256 14", 14, 1024, 256, 1, 1),
-]
+# Names and shapes have one source, which is beside this folder.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import predict  # noqa: E402
+
+CLASSES = predict.CLASSES
+# The order in which they have their turns.
+NETWORKS = ("resnet34", "resnet50", "resnet18")
 # Between two pieces of work a stop is asked for here; the compiler in the middle of one is stopped by the caller's own limit.
 DEADLINE = None
 args = None
@@ -60,8 +62,8 @@ def wanted(name):
     return not args.cases or any(c in name for c in args.cases)
 
 
-def timed(name, mode, f, sets=((),), prepare=None):
-    """Times f(*set) in turns. With `prepare`, what it makes of a set is f's input, and its time doesn't count."""
+def timed(name, mode, f, sets=((),), prepare=None, **more):
+    """Times f(*set) in turns. With `prepare`, what it makes of a set is f's input, and its time doesn't count. `more` goes to the row."""
     if not wanted(name):
         return
     # What was prepared takes memory until it is used, so there is less of it.
@@ -100,7 +102,7 @@ def timed(name, mode, f, sets=((),), prepare=None):
     times.sort()
     row = {"bench": name, "mode": mode, "dtype": args.dtype, "us": round(statistics.median(times), 2), "us_min": round(times[0], 2),
            "us_p90": round(times[round((len(times) - 1) * 0.9)], 2), "torch": torch.__version__,
-           "device": torch.cuda.get_device_name() if on_gpu() else "cpu"}
+           "device": torch.cuda.get_device_name() if on_gpu() else "cpu", **more}
     print(json.dumps(row), flush=True)
     if args.json:
         with open(args.json, "a") as out:
@@ -153,81 +155,111 @@ def network(name, frozen):
     return model.to(args.device).to(memory_format=torch.channels_last)
 
 
-def adam(model, capturable):
+def adam(model):
     decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), eps=1e-5, fused=on_gpu(), capturable=capturable and on_gpu())
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), eps=1e-5, fused=on_gpu(), capturable=on_gpu())
 
 
-def step_in(mode, arch, n, side, frozen):
-    model, graphed = network(arch, frozen), mode == "graph"
-    opt = adam(model, graphed)
-    x, y = random(n, 3, side, side, kind=torch.float32), torch.randint(0, CLASSES, (n,), device=args.device)
-    forward = torch.compile(model) if mode == "compile" else model
-    half = args.dtype != "f32"
-    # What is scaled by the loss changes the step itself, so a graph of it would need another scaler: f16 has no graph here.
-    scaler = torch.amp.GradScaler(args.device, enabled=args.dtype == "f16")
+class Case:
+    """A network with its optimizer and a batch; `forward` is the network, or what was compiled of it."""
 
-    def step():
-        opt.zero_grad(set_to_none=True)
-        with torch.autocast(args.device, dtype=dtype() if half else torch.bfloat16, enabled=half, cache_enabled=not graphed):
-            loss = F.cross_entropy(forward(x), y)
-        scaler.scale(loss).backward()
-        scaler.step(opt)
-        scaler.update()
+    def __init__(self, arch, n, side, frozen, compiled):
+        torch.manual_seed(0)
+        self.model = network(arch, frozen)
+        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        self.opt = adam(self.model)
+        self.x, self.y = random(n, 3, side, side, kind=torch.float32), torch.randint(0, CLASSES, (n,), device=args.device)
+        self.scaler = torch.amp.GradScaler(args.device, enabled=args.dtype == "f16")
 
-    def infer():
-        with torch.inference_mode(), torch.autocast(args.device, dtype=dtype() if half else torch.bfloat16, enabled=half):
-            forward(x)
+    def autocast(self, keep):
+        half = args.dtype != "f32"
+        return torch.autocast(args.device, dtype=dtype() if half else torch.bfloat16, enabled=half, cache_enabled=keep)
 
-    if not graphed:
-        return step, infer, model
-    side_stream = torch.cuda.Stream()
-    side_stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side_stream):
-        for _ in range(5):
-            step()
-    torch.cuda.current_stream().wait_stream(side_stream)
-    graph = torch.cuda.CUDAGraph()
-    opt.zero_grad(set_to_none=True)
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay, None, (model, opt, graph, x, y)
+    def step(self, scaled=True):
+        self.opt.zero_grad(set_to_none=True)
+        with self.autocast(keep=scaled):
+            loss = F.cross_entropy(self.forward(self.x), self.y)
+        if scaled:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.opt)
+            self.scaler.update()
+        else:
+            loss.backward()
+            self.opt.step()
+
+    def infer(self, keep=True):
+        with torch.no_grad(), self.autocast(keep):
+            self.forward(self.x)
+
+    def graph(self, f):
+        """What f launches, as one CUDA graph."""
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            for _ in range(3):
+                f()
+        torch.cuda.current_stream().wait_stream(side_stream)
+        graph = torch.cuda.CUDAGraph()
+        self.opt.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            f()
+        return graph.replay
 
 
 def steps():
-    cases = [("resnet18", 2, 32), ("resnet50", 2, 32)] if args.tiny else STEPS
-    modes = ["eager"] if not on_gpu() else args.modes
-    # The modes of one kind for all networks first: if time runs out, then in the slowest to prepare.
-    for mode in modes:
-        for arch, n, side in cases:
-            for frozen in (False, True):
-                name = f"{'step_frozen' if frozen else 'step'}/{arch} N{n} {side}px"
-                infer_name = f"infer/{arch} N{n} {side}px"
-                if not wanted(name) and (frozen or not wanted(infer_name)):
-                    continue
-                if mode == "graph" and args.dtype == "f16":
-                    continue
-                attempt(f"{name} ({mode})", lambda: one_step(mode, arch, n, side, frozen, name, infer_name))
+    batches = [args.batch] if args.batch else sorted(predict.STEP_BATCHES, reverse=True)
+    cases = [(arch, n, 224) for n in batches for arch in NETWORKS]
+    if args.tiny:
+        cases = [("resnet18", 2, 32), ("resnet50", 2, 32)]
+    for compiled in (False, True):
+        for infer in (False, True) if compiled else (None,):  # one compilation each
+            for frozen in (False,) if infer else (False, True):
+                for arch, n, side in cases:
+                    if any(mode.startswith("compile") == compiled for mode in args.modes):
+                        attempt(f"{arch} N{n}", lambda: one_network(arch, n, side, frozen, compiled, infer))
 
 
-def one_step(mode, arch, n, side, frozen, name, infer_name):
-    torch.manual_seed(0)
-    step, infer, keep = step_in(mode, arch, n, side, frozen)
-    timed(name, mode, step)
-    if infer and not frozen:
-        keep.eval()
-        timed(infer_name, mode, infer)
+def one_network(arch, n, side, frozen, compiled, infer):
+    """All modes of one network. `infer`: its predictions, or without them, or (None) both."""
+    step_name = f"{'step_frozen' if frozen else 'step'}/{arch} N{n} {side}px"
+    infer_name = f"infer/{arch} N{n} {side}px"
+    with_step, with_infer = infer is not True and wanted(step_name), infer is not False and not frozen and wanted(infer_name)
+    if not with_step and not with_infer:
+        return
+    case, plain, graph = Case(arch, n, side, frozen, compiled), *(("compile", "compile+graph") if compiled else ("eager", "graph"))
+
+    def both(name, f, in_graph):
+        if plain in args.modes:
+            timed(name, plain, f)
+        if graph in args.modes and on_gpu():
+            attempt(f"{name} ({graph})", lambda: timed(name, graph, case.graph(in_graph)), alone=False)
+
+    if with_step:
+        both(step_name, case.step, lambda: case.step(scaled=False))
+    if with_infer:
+        case.model.eval()
+        both(infer_name, case.infer, lambda: case.infer(keep=False))
 
 
 # -------------------------------------------------------------------------------------------------------------- operations
+def ceilings():
+    side, count = (64, 1 << 20) if args.tiny else (8192, 1 << 30)
+    # Random numbers: zeros draw less power, and the clock is higher.
+    a, b = random(side, side), random(side, side)
+    timed("ceiling/product", "eager", lambda: a @ b, flop=2 * side**3)
+    x = torch.randint(0, 255, (count,), dtype=torch.uint8, device=args.device)
+    y = torch.empty_like(x)
+    timed("ceiling/copy", "eager", lambda: y.copy_(x), bytes=2 * count)
+
+
 def convolutions(n):
     backward = torch.ops.aten.convolution_backward
-    for name, h, c, k, r, stride in CONVOLUTIONS:
+    for name, (c, k, r, stride, h) in predict.convolutions():
         h, c, k = size(h), size(c), size(k)
         p = (h + 2 * (r // 2) - r) // stride + 1
-        name, pad = f"conv2d/{name} N{n}", r // 2
+        name, pad = f"{name} N{n}", r // 2
         parts = [f"{name}/{part}" for part in ("forward", "input_gradient", "weight_gradient")]
         if not any(wanted(part) for part in parts):
             continue
@@ -261,7 +293,8 @@ def both_ways(name, f, *inputs):
 
 
 def operations():
-    n = 2 if args.tiny else 64
+    n = args.batch or (2 if args.tiny else 128)
+    attempt("ceilings", ceilings)
     attempt("convolutions", lambda: convolutions(n))
     c, side = size(64), size(56)
     norm = nn.BatchNorm2d(c).to(args.device)
@@ -293,8 +326,8 @@ def operations():
     attempt("optimizer", optimizer)
 
 
-def attempt(what, f):
-    """Runs f; a failure is said, and the next case has its turn."""
+def attempt(what, f, alone=True):
+    """Runs f; a failure is said, and the next case has its turn. `alone`: nothing of it is needed afterwards."""
     check_time()
     try:
         f()
@@ -304,9 +337,10 @@ def attempt(what, f):
         print(f"# {what}: {type(e).__name__}: {str(e)[:200]}", file=sys.stderr, flush=True)
         FAILED.append(what)
     finally:
-        if on_gpu():
-            torch.cuda.empty_cache()
-        torch._dynamo.reset()
+        if alone:
+            if on_gpu():
+                torch.cuda.empty_cache()
+            torch._dynamo.reset()
 
 
 FAILED = []
@@ -319,12 +353,16 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bf16", choices=["bf16", "f16", "f32"])
     parser.add_argument("--only", choices=["steps", "operations"])
-    parser.add_argument("--modes", nargs="+", default=["eager", "graph", "compile"], choices=["eager", "graph", "compile"])
+    modes = ["eager", "graph", "compile", "compile+graph"]
+    parser.add_argument("--modes", nargs="+", default=modes, choices=modes)
+    parser.add_argument("--batch", type=int, help="pictures: without, 128, and in steps 128 and 64")
     parser.add_argument("--seconds", type=float, default=480, help="time for everything")
     parser.add_argument("--tf32", action="store_true", help="f32 products on tensor cores with 10 bits of fraction, which ours don't do")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--json", help="append the rows to this file")
     args = parser.parse_args()
+    if args.device == "cpu":
+        args.modes = ["eager"]
     warnings.filterwarnings("ignore")
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32

@@ -6,6 +6,7 @@
 #   correctness  the kernels against the processor and against PyTorch's recordings, training to the same bits twice and resumed
 #   sanitizer    compute-sanitizer's four tools over the operations' tests
 #   bench        our operations and training steps
+#   counters     what the five slowest kernels of a training step do to memory and tensor cores, by NVIDIA's profiler (ncu)
 #   train        the quickstart, and a ResNet-34 on photographs
 #   peer         the same steps and operations in PyTorch
 #
@@ -15,7 +16,8 @@
 # and never changed. The exit status is 1 if something failed; what is missing is no failure.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-all=(info selftest correctness sanitizer bench train peer)
+all=(info selftest correctness sanitizer bench counters train peer)
+python=${PYTHON:-python3}
 out=${OUT:-results}
 stages=()
 while [ $# -gt 0 ]; do
@@ -241,18 +243,50 @@ sanitizer() {
 
 bench() {
     need_gpu || return
-    local dtype
+    local what options
     rm -f "$out/bench.jsonl"
-    # Whole steps first: if time runs out, then among the single operations.
-    for dtype in 'bf16 --tensor-cores' bf16 f32; do
-        # shellcheck disable=SC2086 # two words
-        limited -s $((limit / 3)) env ONECYCLE_BENCH=step "$bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
-        [ "${PIPESTATUS[0]}" = 0 ] || failed "step in $dtype"
+    # What decides first: if time runs out, then among what is known to be slow.
+    while read -r what options; do
+        # shellcheck disable=SC2086 # several words
+        limited -s $((limit / 3)) env ONECYCLE_BENCH="$what" "$bin/bench" --device cuda $options --json "$out/bench.jsonl" </dev/null 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "$what $options"
+    done <<'END'
+step --dtype bf16 --tensor-cores
+ops --dtype bf16
+step --dtype f16 --tensor-cores
+step --dtype bf16
+ops --dtype f32
+step --dtype f32
+END
+}
+
+# One step of a network under the profiler. It runs each kernel several times, once for some of the counters, so launches are limited.
+counters() {
+    need_gpu || return
+    local tool=ncu known each metrics='' most=320 seconds=240
+    command -v $tool >/dev/null || tool=$(ls /usr/local/cuda*/bin/ncu /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -1)
+    [ -n "$tool" ] || { missing "ncu, NVIDIA's profiler of kernels"; return; }
+    command -v "$python" >/dev/null || { missing "Python, for what ncu writes"; return; }
+    # One that this version has under another name would make it refuse all.
+    known=$(limited -s 60 "$tool" --query-metrics 2>/dev/null | awk '{ print $1 }')
+    for each in gpu__time_duration.sum dram__bytes.sum lts__t_bytes.sum sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active \
+        sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum; do
+        if [ -z "$known" ] || grep -qx "${each%%.*}" <<<"$known"; then metrics+=${metrics:+,}$each; fi
     done
-    for dtype in bf16 f32; do
-        limited -s $((limit / 3)) env ONECYCLE_BENCH=ops "$bin/bench" --device cuda --dtype $dtype --json "$out/bench.jsonl" 2>&1 | tee -a "$log"
-        [ "${PIPESTATUS[0]}" = 0 ] || failed "ops in $dtype"
-    done
+    # The clocks are left as they are found.
+    limited -s $seconds env ONECYCLE_BENCH=step "$tool" --clock-control none --metrics "$metrics" --launch-count $most --csv --page raw \
+        --print-units base "$bin/bench" --device cuda --dtype bf16 --tensor-cores --once --batch 128 step/resnet18 >"$out/counters.csv" 2>"$out/counters.err"
+    case $? in
+        0) ;;
+        124 | 137) failed "ncu: not done in $seconds s" ; return ;;
+        *) failed "ncu: $(grep -h '==ERROR==' "$out/counters.csv" "$out/counters.err" | head -1)"; return ;;
+    esac
+    if grep -q '==ERROR==' "$out/counters.csv"; then
+        missing "what ncu counts: $(grep '==ERROR==' "$out/counters.csv" | head -1)"
+        return
+    fi
+    "$python" "$here/slowest.py" "$out/counters.csv" 2>&1 | tee -a "$log"
+    [ "${PIPESTATUS[0]}" = 0 ] || failed "what ncu wrote can't be read"
 }
 
 train() {
@@ -291,7 +325,7 @@ train() {
 }
 
 peer() {
-    local python=${PYTHON:-python3} options=(--json "$out/peer.jsonl") dtype
+    local options=(--json "$out/peer.jsonl") seconds
     "$python" -c 'import torch, torchvision' 2>/dev/null || { missing "PyTorch with torchvision for $python"; return; }
     rm -f "$out/peer.jsonl"
     if [ -z "$gpu" ]; then
@@ -300,25 +334,23 @@ peer() {
         missing "a GPU ($reason)"
         return
     fi
-    for dtype in bf16 f32; do
-        limited "$python" "$here/peers/torch_gpu.py" --dtype $dtype --seconds $((limit / 2)) "${options[@]}" 2>&1 | tee -a "$log"
-        [ "${PIPESTATUS[0]}" = 0 ] || failed "torch_gpu.py in $dtype"
-    done
+    # It ends by itself when its seconds are over, or half a minute later where a compiler doesn't come back.
+    seconds=$((limit * 6 / 10 - 40))
+    limited "$python" "$here/peers/torch_gpu.py" --dtype bf16 --seconds $((seconds > 10 ? seconds : 10)) "${options[@]}" 2>&1 | tee -a "$log"
+    [ "${PIPESTATUS[0]}" = 0 ] || failed "torch_gpu.py in bf16"
+    seconds=$((deadline - SECONDS - 40))
+    if [ $seconds -gt 10 ]; then
+        limited "$python" "$here/peers/torch_gpu.py" --dtype f16 --only steps --seconds $seconds "${options[@]}" 2>&1 | tee -a "$log"
+        [ "${PIPESTATUS[0]}" = 0 ] || failed "torch_gpu.py in f16"
+    fi
 }
 
 # ------------------------------------------------------------------------------------------------------------------ what comes out
-# Ours beside theirs, by name, type and batch: one line for each of our rows, with PyTorch's fastest way.
+# Ours beside theirs, by name and type.
 side_by_side() {
     [ -s "$out/bench.jsonl" ] && [ -s "$out/peer.jsonl" ] || return
-    printf '\n## Ours beside PyTorch\n\nMicroseconds; PyTorch in its fastest way. A ratio under 1 means that ours is faster.\n\n'
-    printf '| case | type | ours | us | PyTorch | us | ratio |\n|---|---|---|---|---|---|---|\n'
-    awk 'function text(key,  m) { return match($0, "\"" key "\": *\"[^\"]*\"") ? gensub_(substr($0, RSTART, RLENGTH)) : "" }
-        function gensub_(s) { sub(/^"[^"]*": *"/, "", s); sub(/"$/, "", s); return s }
-        function number(key,  s) { if (!match($0, "\"" key "\": *[0-9.]+")) return 0; s = substr($0, RSTART, RLENGTH); sub(/^"[^"]*": */, "", s); return s + 0 }
-        { id = text("bench") "|" text("dtype"); us = number("us") }
-        FNR == NR { if (us > 0 && (!(id in theirs) || us < theirs[id])) { theirs[id] = us; way[id] = text("mode") } next }
-        id in theirs { printf "| %s | %s | %s | %.1f | %s | %.1f | %.2f |\n", text("bench"), text("dtype"), text("mode"), us, way[id], theirs[id], us / theirs[id] }
-    ' "$out/peer.jsonl" "$out/bench.jsonl"
+    printf '\n## Ours beside PyTorch\n\nMicroseconds, both in their fastest way. A ratio under 1 means that ours is faster.\n\n'
+    "$python" "$here/peers/join.py" "$out/bench.jsonl" "$out/peer.jsonl" 2>&1
 }
 array() { # FILE: its lines, one JSON object each, as an array
     if [ -s "$1" ]; then printf '[\n'; sed '$!s/$/,/' "$1"; printf ']'; else printf '[]'; fi
