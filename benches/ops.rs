@@ -12,8 +12,9 @@ use onecycle::data::{BatchDraws, BatchTransforms, Subset};
 use onecycle::ops::augment::IMAGENET_STATS;
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::Geometry;
-use onecycle::ops::conv2d::ladder::{self, Rung};
+use onecycle::ops::conv2d::ladder::{self, Direction, Finished, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
+use onecycle::ops::norm_pool::Window;
 use onecycle::ops::optimizer_step::{Rule, State, Step};
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
@@ -74,14 +75,6 @@ const PARTS: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
 #[allow(dead_code)] // for a test that compares them with the predictions'
 pub(crate) fn convolution_names(n: usize) -> Vec<String> {
     LAYERS.iter().flat_map(|layer| PARTS.map(|part| format!("{} N{n}/{part}", layer.name()))).collect()
-}
-
-/// A kernel that does a convolution's work and that of its neighbours: a way `fused` of the part.
-struct Fused {
-    part: &'static str,
-    flop: f64,
-    bytes: f64,
-    run: fn(&[Tensor]) -> onecycle::Result<Tensor>,
 }
 
 /// The bench with the shapes of its device.
@@ -237,7 +230,15 @@ impl Cases {
         let g = Geometry::new(&shape[0], &shape[1], stride, padding).unwrap_or_else(|e| panic!("{e}"));
         let patient = self.n <= 16 || self.b.flag("--naive");
         let shown = |rung: &Rung| rung.serves(&g, self.b.dtype) && (*rung != Rung::Naive || patient);
-        for rung in Rung::ALL.into_iter().filter(shown) {
+        for (part, direction) in
+            parts.iter().zip([Direction::Forward, Direction::InputGradient, Direction::WeightGradient])
+        {
+            if let Some(plan) = ladder::plan(direction, &g, self.b.dtype).filter(|_| self.b.wants(part)) {
+                println!("{part}: {plan}");
+            }
+        }
+        // Bare products; the fused rung's are the tensor rung's.
+        for rung in Rung::ALL.into_iter().filter(shown).filter(|rung| *rung < Rung::Fused) {
             for (i, part) in parts.iter().enumerate() {
                 self.b.way(part, rung.name(), flop, moved + if i == 2 { wider } else { 0.0 }, || {
                     let t = set();
@@ -250,21 +251,33 @@ impl Cases {
                 });
             }
         }
-        for Fused { part, flop, bytes, run } in self.fused(flop, moved) {
-            self.b.way(&format!("{name}/{part}"), "fused", flop, bytes, || {
-                drop(run(&set()).unwrap_or_else(|e| panic!("{e}")))
+        if !Rung::Fused.serves(&g, self.b.dtype) {
+            return;
+        }
+        // What the fused rung takes along. The sums are a few KB; the norm's input is read for them, and in front of a block the gradient
+        // that has come along the shortcut is, too.
+        let fused = Rung::Fused.name();
+        self.b.way(&format!("{name}/forward+statistics"), fused, flop, moved, || {
+            let t = set();
+            drop(ladder::forward(Rung::Fused, &t[0], &t[1], stride, padding).unwrap_or_else(|e| panic!("{e}")));
+        });
+        if ladder::plan(Direction::InputGradient, &g, self.b.dtype).is_none() {
+            return;
+        }
+        let numbers = [0; 4].map(|_| self.master([g.c]));
+        let x_bytes = self.bytes(&[&inputs[0]]);
+        for (part, joins) in [("input_gradient+mask+sums", false), ("input_gradient+shortcut+mask+sums", true)] {
+            let bytes = moved + x_bytes * if joins { 3.0 } else { 1.0 };
+            self.b.way(&format!("{name}/{part}"), fused, flop, bytes, || {
+                let t = set();
+                // The input stands for what it was made of, too: as large, and as far away.
+                let other = set();
+                let (so_far, made) = if joins { (Some(&other[0]), Some(&t[0])) } else { (None, None) };
+                let finished = Finished { so_far, seen: &t[0], numbers: [0, 1, 2, 3].map(|i| &numbers[i]), made };
+                let made = ladder::input_gradient_finished(&t[0], &t[1], &t[2], finished, stride, padding);
+                drop(made.unwrap_or_else(|e| panic!("{e}")));
             });
         }
-    }
-
-    /// Kernels over `x`, `w` and `y` that take neighbours' work along; `flop` and `moved` are the bare convolution's. There is none yet.
-    /// A part is named for what it does besides, and its bytes are what is read or written once:
-    ///
-    /// - `forward+statistics`: `flop` and `moved`; the sums are a few KB;
-    /// - `input_gradient+mask+sums`: `flop`, and `moved` with one `x` more, the result before the ReLU whose mask it is;
-    /// - `norm+relu+pool`, behind the stem: no FLOP, a `y` and a quarter of it, and one byte for each result.
-    fn fused(&self, _flop: f64, _moved: f64) -> Vec<Fused> {
-        Vec::new()
     }
 
     fn all(&self) {
@@ -274,7 +287,7 @@ impl Cases {
 
         let x = self.random([n, self.size(56), self.size(56), self.size(64)]);
         let channels = self.size(64);
-        let norm = |t: &[Tensor], relu: bool| {
+        let with_numbers = |t: &[Tensor], relu, op: &dyn Fn(&Tensor, BatchNorm<'_>) -> onecycle::Result<Tensor>| {
             let (mut mean, mut var) = (
                 Tensor::zeros([channels], DType::F32, b.device).unwrap(),
                 Tensor::full(1.0, [channels], DType::F32, b.device).unwrap(),
@@ -290,8 +303,9 @@ impl Cases {
                 residual: t.get(3),
                 relu,
             };
-            ops::batch_norm(&t[0], args).expect("the shapes fit")
+            op(&t[0], args).expect("the shapes fit")
         };
+        let norm = |t: &[Tensor], relu| with_numbers(t, relu, &ops::batch_norm);
         let c = || self.master([channels]);
         // Forward looks at x twice (statistics, then normalising) and writes y; that is the floor of an unfused step too.
         let bytes = self.bytes(&[&x; 3]);
@@ -310,6 +324,13 @@ impl Cases {
         let bytes = self.bytes(&[&stem]) * 1.25;
         self.both_ways("max_pool 3x3/2 64x112", 0.0, bytes, &[stem], all, |t| {
             ops::max_pool(&t[0], 3, 2, 1).expect("fits")
+        });
+        // The statistics are taken before, by the convolution.
+        let window = Window { size: 3, stride: 2, padding: 1 };
+        let stem = self.random([n, self.size(112), self.size(112), channels]);
+        let bytes = self.bytes(&[&stem]) * 1.375;
+        self.both_ways("norm_pool 3x3/2 64x112", 0.0, bytes, &[stem, c(), c()], all, |t| {
+            with_numbers(t, true, &|x, args| ops::norm_pool(x, args, window))
         });
         let last = self.random([n, self.size(7), self.size(7), self.size(512)]);
         self.both_ways("concat_pool 512x7", 0.0, self.bytes(&[&last]), std::slice::from_ref(&last), all, |t| {

@@ -5,8 +5,7 @@
 //! linear layers only, so that it compares across implementations that spend their other passes differently.
 //!
 //! On a GPU it is the three networks with 64 and 128 pictures of 224 pixels (or `--batch N`), also with a frozen body, in bf16 with
-//! f32 masters unless `--dtype` says otherwise. Convolutions are computed as training does; `--tensor-cores` takes the rung of that name
-//! where it serves. `benches/peers/torch_gpu.py` has the same names.
+//! f32 masters unless `--dtype` says otherwise. It computes as training does; `--kernels` takes another rung of the ladder. `benches/peers/torch_gpu.py` has the same names.
 //!
 //! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
 //! `--shapes` also by shape.
@@ -16,7 +15,7 @@ mod harness;
 use harness::Bench;
 use onecycle::autograd::{self, watch};
 use onecycle::nn::{Arch, Context, HeadOptions, Module, Sequential, create_head, resnet};
-use onecycle::ops::conv2d::ladder::{self, Rung};
+use onecycle::ops::ladder;
 use onecycle::optim::{Optimizer, OptimizerKind};
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Pending;
@@ -136,9 +135,6 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
             GPU_NETWORKS.into_iter().flat_map(|network| batches.iter().map(move |&n| (network, n, 224))).collect()
         }
     };
-    if b.flag("--tensor-cores") {
-        ladder::set_highest(Rung::TensorCores);
-    }
     let way = if b.on_gpu() { ladder::highest()?.name() } else { "" };
     for (name, n, size) in cases {
         let mut arch = Arch::by_name(name)?;

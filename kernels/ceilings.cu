@@ -26,11 +26,21 @@ inline constexpr i32 CHAINS = 16;  // of multiply-adds in a thread
 inline constexpr i32 ROWS = 2;     // of the 16x8 sums of a warp
 inline constexpr i32 COLS = 4;
 
-// Two random numbers in -1..1, the low half first.
-template <typename T> __device__ __forceinline__ u32 random_pair(u32 x)
+// A register of random numbers in -1..1: two of 16 bits, the low half first, or one of tf32.
+template <typename T> __device__ __forceinline__ u32 random_register(u32 x)
 {
     const f32 low = (f32)(x & 0xffff) / 32768.0f - 1.0f, high = (f32)(x >> 16) / 32768.0f - 1.0f;
-    return (u32)from_f32<T>(low).bits | (u32)from_f32<T>(high).bits << 16;
+    if constexpr (sizeof(T) == 4)
+        return to_tf32(low);
+    else
+        return (u32)from_f32<T>(low).bits | (u32)from_f32<T>(high).bits << 16;
+}
+template <typename T> __device__ __forceinline__ void product(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2])
+{
+    if constexpr (sizeof(T) == 4)
+        mma_m16n8k8_tf32(d, a, b);
+    else
+        mma_m16n8k16<T>(d, a, b);
 }
 
 } // namespace ceilings
@@ -60,7 +70,7 @@ __global__ void ceiling_l2_read(const Vec4* in, u32* out, i32 pieces, i32 steps)
 }
 KERNEL(ceiling_l2_read)
 
-// `steps` times ROWS * COLS products of 16x16 by 16x8 in each warp. out [threads of the grid]
+// `steps` times ROWS * COLS products of 16x16 by 16x8 in each warp; in f32 as tf32, and of 16x8 by 8x8. out [threads of the grid]
 template <typename T> __global__ void ceiling_mma(f32* out, i32 steps)
 {
     using namespace ceilings;
@@ -72,20 +82,20 @@ template <typename T> __global__ void ceiling_mma(f32* out, i32 steps)
         const Philox x = philox(1, i, {{thread, 0, 0, 0}});
 #pragma unroll
         for (i32 r = 0; r < 4; r++)
-            a[i][r] = random_pair<T>(x.x[r]);
+            a[i][r] = random_register<T>(x.x[r]);
     }
 #pragma unroll
     for (i32 j = 0; j < COLS; j++) {
         const Philox x = philox(2, j, {{thread, 0, 0, 0}});
-        b[j][0] = random_pair<T>(x.x[0]);
-        b[j][1] = random_pair<T>(x.x[1]);
+        b[j][0] = random_register<T>(x.x[0]);
+        b[j][1] = random_register<T>(x.x[1]);
     }
     for (i32 s = 0; s < steps; s++)
 #pragma unroll
         for (i32 i = 0; i < ROWS; i++)
 #pragma unroll
             for (i32 j = 0; j < COLS; j++)
-                mma_m16n8k16<T>(sum[i][j], a[i], b[j]);
+                product<T>(sum[i][j], a[i], b[j]);
     f32 total = 0;
 #pragma unroll
     for (i32 i = 0; i < ROWS; i++)
@@ -96,6 +106,7 @@ template <typename T> __global__ void ceiling_mma(f32* out, i32 steps)
 }
 KERNEL(ceiling_mma<f16>)
 KERNEL(ceiling_mma<bf16>)
+KERNEL(ceiling_mma<f32>)
 
 // `steps` times CHAINS multiply-adds in each thread. out [threads of the grid]
 __global__ void ceiling_fma(f32 factor, f32 summand, f32* out, i32 steps)

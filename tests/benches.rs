@@ -71,7 +71,7 @@ fn rows(place: &Path) -> Option<Vec<Value>> {
         [&["--device", "emulator"], &files[..], more].concat().into_iter().map(String::from).collect()
     };
     ops::run(arguments(&["conv2d/64>64 3x3", "batch_norm/relu", "optimizer_step"]));
-    step::run(arguments(&["--tensor-cores", "step/resnet18", "infer/resnet18"])).unwrap();
+    step::run(arguments(&["--kernels", "tensor", "step/resnet18", "infer/resnet18"])).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }

@@ -16,7 +16,7 @@ use onecycle::device::cuda::kernels::KernelId;
 use onecycle::device::cuda::selftest;
 use onecycle::ops::augment::{self, Augment, Erase, Interpolation, Light, Padding, Pass, Sample, Window};
 use onecycle::ops::batch_norm::BatchNorm;
-use onecycle::ops::conv2d::ladder::{self, Rung};
+use onecycle::ops::conv2d::ladder::{self, Finished, Rung};
 use onecycle::ops::conv2d::tile::{Tile, with_tile};
 use onecycle::ops::cross_entropy::CrossEntropy;
 use onecycle::ops::ladder::set_tf32;
@@ -769,6 +769,66 @@ fn emulator_rungs_of_the_convolution() {
                         compare(&format!("{what}, {tile}"), made, &want, dtype);
                     }
                     assert!(made.iter().all(|m| same(&m[..2], &made[0][..2])), "{what}: tiles differ");
+                }
+            }
+        }
+    }
+}
+
+/// What the fused rung does with an input gradient on its way out, beside the same done one after the other.
+#[test]
+fn emulator_finishes_input_gradients() {
+    for (place, (device, types)) in devices(&[Mode::Checked, Mode::ReverseLate]).into_iter().enumerate() {
+        for dtype in types.into_iter().filter(|dtype| dtype.is_half()) {
+            for (i, (shape, w, stride, padding)) in TENSOR_CONVOLUTIONS.into_iter().enumerate() {
+                let mut r = Run::new(device, dtype, dtype);
+                let (x, w, c) = (r.tensor(shape, dtype), r.tensor(w, dtype), [shape[3]]);
+                let y = ladder::forward(Rung::Tiled, &x, &w, stride, padding).unwrap();
+                let (dy, added, seen) = (r.tensor(y.shape(), dtype), r.tensor(shape, dtype), r.tensor(shape, dtype));
+                let numbers: Vec<Tensor> = (0..4).map(|_| r.tensor(c, DType::F32)).collect();
+                let plain = ladder::input_gradient(Rung::TensorCores, &x, &w, &dy, stride, padding).unwrap();
+                for mode in 0..4 {
+                    let (so_far, made) = ((mode & 1 != 0).then_some(&added), (mode & 2 != 0).then_some(&x));
+                    let finished = Finished { so_far, seen: &seen, numbers: [0, 1, 2, 3].map(|j| &numbers[j]), made };
+                    // Rounded where memory would hold it.
+                    let sum = plain.to_f64_vec().unwrap().into_iter().zip(added.to_f64_vec().unwrap());
+                    let sum: Vec<f64> = sum.map(|(d, a)| if so_far.is_some() { d + a } else { d }).collect();
+                    let sum = Tensor::from_slice(&sum, shape, Device::Cpu)
+                        .unwrap()
+                        .cast(dtype)
+                        .unwrap()
+                        .to_f64_vec()
+                        .unwrap();
+                    let [mean, invstd, scale, bias] = [0, 1, 2, 3].map(|j| numbers[j].to_vec::<f32>().unwrap());
+                    let (seen, x_values) = (seen.to_f64_vec().unwrap(), x.to_f64_vec().unwrap());
+                    let passes = |j: usize| match made {
+                        Some(_) => x_values[j] > 0.0,
+                        None => {
+                            let ch = j % c[0];
+                            (seen[j] as f32 - mean[ch]).mul_add(scale[ch] * invstd[ch], bias[ch]) > 0.0
+                        }
+                    };
+                    let want: Vec<f64> = (0..sum.len()).map(|j| if passes(j) { sum[j] } else { 0.0 }).collect();
+                    let mut sums = vec![0.0; 2 * c[0]];
+                    for (j, d) in want.iter().enumerate() {
+                        sums[j % c[0]] += d * (seen[j] - f64::from(mean[j % c[0]]));
+                        sums[c[0] + j % c[0]] += d;
+                    }
+                    let tiles = if place == 0 { &Tile::ALL[..] } else { &Tile::ALL[2..] };
+                    for tile in tiles {
+                        let what = format!("convolution {i}, mode {mode}, {tile} on {device} in {dtype}");
+                        let run = || ladder::input_gradient_finished(&x, &w, &dy, finished, stride, padding).unwrap();
+                        let (dx, partial) = with_tile(*tile, run);
+                        assert!(dx.to_f64_vec().unwrap() == want, "{what}: other numbers");
+                        let partial = partial.to_f64_vec().unwrap();
+                        for (channel, want) in sums.iter().enumerate() {
+                            let got: f64 = partial.iter().skip(channel).step_by(2 * c[0]).sum();
+                            assert!(
+                                (got - want).abs() < 1e-4 * want.abs().max(1.0),
+                                "{what}, {channel}: {got} for {want}"
+                            );
+                        }
+                    }
                 }
             }
         }

@@ -8,7 +8,8 @@
 //!
 //! Without `--device` a GPU is taken where there is one, else the processor, and why is said in one line. `--device cpu`, `cuda` or
 //! `cuda:N`, `--dtype f32|f16|bf16` (bf16 on a GPU, unless said otherwise) and `--batch N` choose where, in what numbers and on how
-//! many pictures to compute. A GPU works while the host goes on, so a sample there is a batch of runs between two waits. `--once` runs each
+//! many pictures to compute; `--kernels naive|tiled|tensor|fused` which rung of the ladder whole steps take, `--tf32` that f32 may be computed
+//! by tensor cores. A GPU works while the host goes on, so a sample there is a batch of runs between two waits. `--once` runs each
 //! case once and measures nothing: for a profiler that does. `--device emulator` runs the GPU's path without a GPU, and `--tiny` shrinks the
 //! shapes: neither's times mean anything, they show that the bench itself works.
 
@@ -21,6 +22,7 @@ mod roofs;
 mod row;
 
 use onecycle::device::cuda::Gpu;
+use onecycle::ops::ladder::{self, Rung};
 use onecycle::{DType, Device, Result};
 use predictions::Predictions;
 use roofs::Roofs;
@@ -82,6 +84,13 @@ impl Bench {
                     let known = [DType::F32, DType::F16, DType::BF16].into_iter().find(|d| d.to_string() == name);
                     dtype = Some(known.ok_or(format!("--dtype takes f32, f16 or bf16, not `{name}`"))?);
                 }
+                "--kernels" => {
+                    let name = args.next().unwrap_or_default();
+                    let rung = Rung::ALL.into_iter().find(|rung| rung.name() == name);
+                    let known = "--kernels takes naive, tiled, tensor or fused";
+                    ladder::set_highest(rung.ok_or(format!("{known}, not `{name}`"))?);
+                }
+                "--tf32" => ladder::set_tf32(true),
                 "--batch" => {
                     let number = args.next().unwrap_or_default();
                     let pictures = number.parse().ok().filter(|n| *n > 0);

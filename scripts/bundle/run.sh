@@ -192,7 +192,11 @@ verified() {
         printf '{\n  "kernels": {'
         while read -r name hash; do
             case $name in
-                conv2d*) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
+                conv2d | conv2d_stem) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
+                conv2d_mma)
+                    names='operations::emulator_rungs_of_the_convolution operations::emulator_finishes_input_gradients'
+                    names+=' operations::emulator_fusions_change_no_result' ;;
+                batch_norm | norm_pool) names="operations::emulator::$name operations::emulator_fusions_change_no_result" ;;
                 optimizer_step) names=operations::emulator::optimizer ;;
                 selftest) names=primitives::gpu_does_what_the_emulator_does ;;
                 *) names=operations::emulator::$name ;;
@@ -228,7 +232,7 @@ sanitizer() {
     export ONECYCLE_EMULATOR=off
     for name in memcheck racecheck initcheck synccheck; do
         each=$((limit / 4))
-        limited -s $each "$tool" --tool $name --error-exitcode 9 --print-limit 20 "$bin/tests" operations::emulator:: operations::emulator_rungs \
+        limited -s $each "$tool" --tool $name --error-exitcode 9 --print-limit 20 "$bin/tests" operations::emulator:: operations::emulator_rungs operations::emulator_fin operations::emulator_fus \
             --test-threads=1 >"$out/$name.log" 2>&1
         case $? in
             0) say "$name: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$name.log" | tail -1 | sed 's/=* *//')" ;;
@@ -251,12 +255,12 @@ bench() {
         limited -s $((limit / 3)) env ONECYCLE_BENCH="$what" "$bin/bench" --device cuda $options --json "$out/bench.jsonl" </dev/null 2>&1 | tee -a "$log"
         [ "${PIPESTATUS[0]}" = 0 ] || failed "$what $options"
     done <<'END'
-step --dtype bf16 --tensor-cores
+step --dtype bf16 --kernels fused
 ops --dtype bf16
-step --dtype f16 --tensor-cores
-step --dtype bf16
-ops --dtype f32
-step --dtype f32
+step --dtype bf16 --kernels tensor
+step --dtype f16 --kernels fused
+step --dtype bf16 --kernels tiled --batch 64
+ops --dtype f32 --tf32 --batch 64
 END
 }
 
@@ -275,7 +279,7 @@ counters() {
     done
     # The clocks are left as they are found.
     limited -s $seconds env ONECYCLE_BENCH=step "$tool" --clock-control none --metrics "$metrics" --launch-count $most --csv --page raw \
-        --print-units base "$bin/bench" --device cuda --dtype bf16 --tensor-cores --once --batch 128 step/resnet18 >"$out/counters.csv" 2>"$out/counters.err"
+        --print-units base "$bin/bench" --device cuda --dtype bf16 --kernels fused --once --batch 128 step/resnet18 >"$out/counters.csv" 2>"$out/counters.err"
     case $? in
         0) ;;
         124 | 137) failed "ncu: not done in $seconds s" ; return ;;

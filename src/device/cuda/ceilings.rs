@@ -25,18 +25,20 @@ pub struct Ceilings {
     pub l2_read: f64,
     /// f32 operations a second outside the tensor cores; one multiply-add counts two.
     pub fma: f64,
-    /// Operations a second of `mma.sync` in f16 and in bf16, with f32 sums.
-    pub mma: [f64; 2],
+    /// Operations a second of `mma.sync` in f16, in bf16 and in tf32, with f32 sums.
+    pub mma: [f64; 3],
     /// Seconds from one empty kernel to the next in the stream.
     pub launch_gap: f64,
 }
 
 impl Ceilings {
-    /// Operations a second that products in `dtype` can reach, and the name of the instruction whose roof that is.
-    pub fn math(&self, dtype: DType) -> (f64, &'static str) {
+    /// Operations a second that products in `dtype` can reach, and the name of the instruction whose roof that is. f32 is computed by the
+    /// tensor cores, in tf32, or outside of them.
+    pub fn math(&self, dtype: DType, tf32: bool) -> (f64, &'static str) {
         match dtype {
             DType::F16 => (self.mma[0], "mma.sync"),
             DType::BF16 => (self.mma[1], "mma.sync"),
+            _ if tf32 => (self.mma[2], "mma.sync tf32"),
             _ => (self.fma, "fma"),
         }
     }
@@ -74,11 +76,13 @@ pub fn measure(gpu: Gpu, tiny: bool) -> Result<Ceilings> {
     let l2_read = rate(blocks * steps as usize * PIECE, seconds);
 
     let steps = pick(1200);
-    let mut mma = [0.0; 2];
-    for (rate_of, kernel) in mma.iter_mut().zip([kernel!("ceiling_mma<f16>"), kernel!("ceiling_mma<bf16>")]) {
+    let mut mma = [0.0; 3];
+    let kernels = [kernel!("ceiling_mma<f16>"), kernel!("ceiling_mma<bf16>"), kernel!("ceiling_mma<f32>")];
+    // A product of tf32 is half as deep.
+    for ((rate_of, kernel), step) in mma.iter_mut().zip(kernels).zip([MMA_STEP, MMA_STEP, MMA_STEP / 2]) {
         // SAFETY: as above.
         let seconds = unsafe { loops.time(kernel, (out.address(), steps)) }?;
-        *rate_of = rate(warps * steps as usize * MMA_STEP, seconds);
+        *rate_of = rate(warps * steps as usize * step, seconds);
     }
 
     let steps = pick(4000);

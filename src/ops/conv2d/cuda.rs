@@ -112,34 +112,35 @@ pub(super) fn forward_plan(g: &Geometry, dtype: DType) -> Plan {
         let blocks = stem_tiles(g).div_ceil(STEM_TILES) * g.k.div_ceil(STEM_CHANNELS);
         return Plan { tile: None, blocks, splits: 1 };
     }
-    plan(pixels, g.k, 1, 1, dtype)
+    plan(pixels, g.k, 1, false, dtype)
 }
 
 pub(super) fn input_plan(g: &Geometry, dtype: DType) -> Plan {
     let [u, v] = g.stride;
     // Of the largest phase.
-    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, 1, u * v, dtype)
+    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, false, dtype)
 }
 
 pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
     let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
     if takes_stem(g, dtype) {
         let across = g.k.div_ceil(STEM_CHANNELS);
-        let splits = splits(2 * across, g.k * width, pixels);
+        let splits = splits(Tile::Tall.together(), across, g.k * width, pixels);
         let tiles = stem_tiles(g).max(1);
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
         return Plan { tile: None, blocks: splits * across, splits };
     }
-    let whole = plan(g.k, g.c, g.r * g.s, 1, dtype);
-    let splits = splits(whole.blocks, g.k * width, pixels);
+    let whole = plan(g.k, g.c, g.r * g.s, true, dtype);
+    let together = whole.tile.map_or(0, Tile::together);
+    let splits = splits(together, whole.blocks, g.k * width, pixels);
     Plan { splits, blocks: whole.blocks * splits, ..whole }
 }
 
-/// `taps` products of `rows` x `columns` in each of `layers`.
-fn plan(rows: usize, columns: usize, taps: usize, layers: usize, dtype: DType) -> Plan {
-    let tile = Tile::of(rows, columns, taps * layers, dtype);
+/// `layers` products of `rows` x `columns`.
+fn plan(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -> Plan {
+    let tile = Tile::of(rows, columns, layers, parts, dtype);
     let (m, n) = tile.sides();
-    Plan { tile: Some(tile), blocks: rows.div_ceil(m) * columns.div_ceil(n) * taps * layers, splits: 1 }
+    Plan { tile: Some(tile), blocks: rows.div_ceil(m) * columns.div_ceil(n) * layers, splits: 1 }
 }
 
 /// One line of blocks for each of `layers`.
@@ -273,7 +274,7 @@ pub(crate) fn weight_gradient(
     let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
     if rung == Rung::Tiled {
         let blocks = tiles(g.k, width, 1);
-        let splits = splits((blocks.grid[0] * blocks.grid[1]) as usize, g.k * width, pixels);
+        let splits = splits(528, (blocks.grid[0] * blocks.grid[1]) as usize, g.k * width, pixels);
         let launch = Launch { grid: [blocks.grid[0], blocks.grid[1], splits as u32], ..blocks };
         let share = pixels.div_ceil(splits).max(1) as i64;
         let kernel = per_float!("conv_weight_gradient_tiled").of(dtype)?;
@@ -319,8 +320,8 @@ fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address)
 }
 
 /// Into how many parts the sum over pixels is cut. A function of the sizes alone, never of the device: the same bits
-/// everywhere. About 528 blocks (4 for each of 132 processors), but no part below 256 pixels and no workspace above 64 MiB.
-fn splits(blocks: usize, results: usize, pixels: usize) -> usize {
+/// everywhere. About `together` blocks, but no part below 256 pixels and no workspace above 64 MiB.
+fn splits(together: usize, blocks: usize, results: usize, pixels: usize) -> usize {
     let most = (pixels / 256).min((16 << 20) / results.max(1));
-    528usize.div_ceil(blocks.max(1)).min(most).max(1)
+    together.div_ceil(blocks.max(1)).min(most).max(1)
 }

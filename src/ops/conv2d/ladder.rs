@@ -6,6 +6,7 @@ use super::cuda::{self, Finish};
 use super::tile::Tile;
 use crate::device::Device;
 use crate::device::cuda::Gpu;
+use crate::ops::batch_norm::notes::Origin;
 use crate::ops::ladder::{self, tf32};
 use crate::tensor::{DType, Tensor, same_kind};
 use crate::{Error, ErrorKind, Result};
@@ -128,6 +129,54 @@ pub fn input_gradient(
     Ok(dx)
 }
 
+/// What [`input_gradient_finished`] does besides.
+#[derive(Clone, Copy)]
+pub struct Finished<'a> {
+    /// `[N, H, W, C]`, added to the gradient.
+    pub so_far: Option<&'a Tensor>,
+    /// What the norm saw whose output, behind a ReLU, is the convolution's input: `[N, H, W, C]`.
+    pub seen: &'a Tensor,
+    /// Its mean, 1 / sqrt(var + eps), weight and bias: `[C]` f32 each.
+    pub numbers: [&'a Tensor; 4],
+    /// The convolution's input, where something was added before the ReLU, so that only this tells where it clipped.
+    pub made: Option<&'a Tensor>,
+}
+
+/// As [`input_gradient`] on [`Rung::Fused`], with all that the rung does on the way: the gradient before the ReLU of the norm that
+/// made `x`, and its sums over tiles, `[tiles, 2, C]`: of the gradient times (`seen` - mean), and of the gradient.
+///
+/// # Errors
+/// As [`forward`].
+pub fn input_gradient_finished(
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    finished: Finished<'_>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Result<(Tensor, Tensor)> {
+    let g = Geometry::new(x, weight, stride, padding)?;
+    let Finished { so_far, seen, numbers, made } = finished;
+    let alike: Vec<&Tensor> = [x, weight, dy, seen].into_iter().chain(so_far).chain(made).collect();
+    let gpu = gpu("conv2d", &alike)?;
+    check_rung(Rung::Fused, &g, x)?;
+    check_gradient(&g, dy)?;
+    let all = alike[3..].iter().all(|t| t.shape() == x.shape());
+    if !all || numbers.iter().any(|t| t.shape()[..] != [g.c] || t.dtype() != DType::F32 || t.device() != x.device()) {
+        return Err(Error::shape("conv2d", format!("a norm that doesn't fit the input {}", x.shape())));
+    }
+    let [mean, invstd, scale, bias] = numbers.map(Tensor::detach);
+    let origin = Origin { x: seen.detach(), mean, invstd, weight: scale, bias, residual: made.is_some() };
+    let mut dx = Tensor::uninit(x.shape(), x.dtype(), x.device())?;
+    let finish = Finish { so_far: so_far.map(Tensor::address), norm: Some((&origin, made)) };
+    match cuda::input_gradient(gpu, Rung::Fused, &g, dy, weight, finish, &mut dx)? {
+        Some(sums) => Ok((dx, sums)),
+        None => {
+            Err(Error::new(ErrorKind::Argument, format!("no tensor cores for {g:?} in {}", x.dtype())).on("conv2d"))
+        }
+    }
+}
+
 /// `x [N, H, W, C]` and `dy [N, P, Q, K]` to `dw` (f32), for a `weight` of that shape; its numbers are not looked at.
 ///
 /// # Errors
@@ -194,7 +243,7 @@ mod tests {
         let of = |direction, g| plan(direction, &g, DType::BF16).map(|plan| plan.to_string());
         let wide = Geometry { n: 128, ..geometry(128, 128, 3, 1) };
         assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128, 256 blocks");
-        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 531 blocks in 59 parts");
+        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 270 blocks in 30 parts");
         assert_eq!(of(Direction::Forward, geometry(3, 64, 7, 2)).unwrap(), "stem, 1 blocks");
         assert_eq!(of(Direction::InputGradient, geometry(3, 64, 7, 2)), None);
     }

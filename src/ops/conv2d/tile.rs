@@ -5,7 +5,9 @@
 //! results at a rate that grows with the tile: of the numbers that a block brings to shared memory, a tile of 128 x 128 uses each 128
 //! times, one of 128 x 64 each 85 times on average, one of 64 x 64 each 64 times. 132 is a constant (an H200's), not the device's count.
 //!
-//! So a wide tile is taken where there are many results, and a small one where the wide would leave most processors without work.
+//! So a wide tile is taken where there are many results, and a small one where the wide would leave most processors without work. A weight
+//! gradient has few results, each a sum over all pixels: that is cut into parts until there are enough blocks, and the tile that brings
+//! the fewest numbers for its results is the best.
 
 use crate::tensor::DType;
 use std::cell::Cell;
@@ -54,15 +56,21 @@ impl Tile {
         4 * 64 * (m + n)
     }
 
-    /// The tile for `layers` products of `rows` x `columns` results.
-    pub(super) fn of(rows: usize, columns: usize, layers: usize, dtype: DType) -> Tile {
+    /// Blocks that are to work at the same time where a sum is cut into parts: as many as all processors hold.
+    pub(super) fn together(self) -> usize {
+        PROCESSORS * if self == Tile::Small { 4 } else { 2 }
+    }
+
+    /// The tile for `layers` products of `rows` x `columns` results. Where their sums can be cut into `parts`, blocks are never too few.
+    pub(super) fn of(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -> Tile {
         if let Some(tile) = CHOSEN.get() {
             return if tile == Tile::Wide && !dtype.is_half() { Tile::Tall } else { tile };
         }
         let time = |tile: Tile| {
             let (m, n) = tile.sides();
             let blocks = rows.div_ceil(m) * columns.div_ceil(n) * layers;
-            (blocks.div_ceil(PROCESSORS) * m * n) as f64 / tile.rate()
+            let turns = if parts { blocks } else { blocks.div_ceil(PROCESSORS) };
+            (turns * m * n) as f64 / tile.rate()
         };
         let fits = |tile: &Tile| dtype.is_half() || *tile != Tile::Wide;
         // Of equals the first, which is the largest.
@@ -100,11 +108,13 @@ mod tests {
 
     #[test]
     fn wide_where_there_is_much_and_small_where_there_is_little() {
-        let of = |rows, columns| Tile::of(rows, columns, 1, DType::BF16);
+        let of = |rows, columns| Tile::of(rows, columns, 1, false, DType::BF16);
         assert_eq!(of(401_408, 64), Tile::Tall, "64 channels fill no wide tile");
         assert_eq!(of(100_352, 128), Tile::Wide);
-        assert_eq!(of(25_088, 256), Tile::Tall, "392 wide tiles would be 3 turns of 132, the last one nearly empty");
+        assert_eq!(of(25_088, 256), Tile::Wide, "392 tiles are 3 turns of 132, nearly full");
+        assert_eq!(of(6_272, 512), Tile::Tall, "196 wide tiles would be 2 turns, the second one half empty");
         assert_eq!(of(64, 512), Tile::Small, "a classifier's head");
-        assert_eq!(Tile::of(100_352, 128, 1, DType::F32), Tile::Tall);
+        assert_eq!(Tile::of(100_352, 128, 1, false, DType::F32), Tile::Tall);
+        assert_eq!(Tile::of(128, 128, 9, true, DType::BF16), Tile::Wide, "parts make as many blocks as are wanted");
     }
 }
