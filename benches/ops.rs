@@ -70,11 +70,18 @@ impl Layer {
 
 /// The directions of a convolution.
 const PARTS: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
+/// What the fused rung takes along on the way.
+const FUSED_PARTS: [&str; 3] = ["forward+statistics", "input_gradient+mask+sums", "input_gradient+shortcut+mask+sums"];
 
 /// The names of a GPU's convolutions with `n` pictures.
 #[allow(dead_code)] // for a test that compares them with the predictions'
 pub(crate) fn convolution_names(n: usize) -> Vec<String> {
-    LAYERS.iter().flat_map(|layer| PARTS.map(|part| format!("{} N{n}/{part}", layer.name()))).collect()
+    let parts = |layer: &Layer| {
+        let fused = if layer.0 < 8 { &FUSED_PARTS[..1] } else { &FUSED_PARTS };
+        let name = layer.name();
+        PARTS.iter().chain(fused).map(|part| format!("{name} N{n}/{part}")).collect::<Vec<_>>()
+    };
+    LAYERS.iter().flat_map(parts).collect()
 }
 
 /// The bench with the shapes of its device.
@@ -257,7 +264,7 @@ impl Cases {
         // What the fused rung takes along. The sums are a few KB; the norm's input is read for them, and in front of a block the gradient
         // that has come along the shortcut is, too.
         let fused = Rung::Fused.name();
-        self.b.way(&format!("{name}/forward+statistics"), fused, flop, moved, || {
+        self.b.way(&format!("{name}/{}", FUSED_PARTS[0]), fused, flop, moved, || {
             let t = set();
             drop(ladder::forward(Rung::Fused, &t[0], &t[1], stride, padding).unwrap_or_else(|e| panic!("{e}")));
         });
@@ -266,7 +273,7 @@ impl Cases {
         }
         let numbers = [0; 4].map(|_| self.master([g.c]));
         let x_bytes = self.bytes(&[&inputs[0]]);
-        for (part, joins) in [("input_gradient+mask+sums", false), ("input_gradient+shortcut+mask+sums", true)] {
+        for (part, joins) in [(FUSED_PARTS[1], false), (FUSED_PARTS[2], true)] {
             let bytes = moved + x_bytes * if joins { 3.0 } else { 1.0 };
             self.b.way(&format!("{name}/{part}"), fused, flop, bytes, || {
                 let t = set();

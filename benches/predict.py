@@ -176,13 +176,24 @@ def rows():
     made = {}
     for n in BATCHES:
         for conv in layers(n):
+            # The stem's rows of 7 pixels of 3 channels are made 8 of 4, to be multiples of 16 bytes.
+            waste = 224 / 147 if conv.shape[0] == 3 else 1
             for part in ("forward", "input_gradient", "weight_gradient"):
                 kernel = conv.weight_gradient() if part == "weight_gradient" else conv.forward()
-                # The stem's rows of 7 pixels of 3 channels are made 8 of 4, to be multiples of 16 bytes.
-                waste = 224 / 147 if conv.shape[0] == 3 else 1
                 made[f"{conv.name} N{n}/{part}"] = {
                     "floor_us": us(seconds([kernel], FLOOR)),
                     "tensor": us(seconds([(kernel[0] * waste, kernel[1])], EXPECTED)),
+                }
+            # What the fused rung does on the way: the norm's input is read for its sums, and in front of a block what came along the
+            # shortcut, and the ReLU's result for its mask.
+            fused = {"forward+statistics": 0}
+            if conv.shape[0] != 3:
+                fused |= {"input_gradient+mask+sums": 1, "input_gradient+shortcut+mask+sums": 3}
+            for part, visits in fused.items():
+                kernel = conv.forward(visits * conv.x)
+                made[f"{conv.name} N{n}/{part}"] = {
+                    "floor_us": us(seconds([kernel], FLOOR)),
+                    "fused": us(seconds([(kernel[0] * waste, kernel[1])], EXPECTED)),
                 }
     for mode in ("step", "step_frozen", "infer"):
         for arch in DEPTHS:

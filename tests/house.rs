@@ -56,7 +56,7 @@ fn rank(layer: &str) -> Option<usize> {
 #[test]
 fn links_in_the_prose_lead_to_files() {
     let mut broken = Vec::new();
-    let mut links = 0;
+    let (mut links, mut names) = (0, 0);
     for page in ["README.md", "docs/tour.md", "CHANGELOG.md", "kernels/README.md"] {
         let text = read(&root().join(page));
         let folder = root().join(page).parent().unwrap().to_path_buf();
@@ -73,7 +73,21 @@ fn links_in_the_prose_lead_to_files() {
                 broken.push(format!("{page}: {target}"));
             }
         }
+        // A link that shows a name leads to where that name is: [`Conv2d::forward`](../src/nn/layers/conv2d.rs).
+        for named in text.split("[`").skip(1) {
+            let Some((name, rest)) = named.split_once("`](") else { continue };
+            let path = folder.join(rest.split([')', '#']).next().unwrap());
+            let word = name.rsplit("::").next().unwrap();
+            if path.is_file() && word.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                names += 1;
+                let there = read(&path).split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|w| w == word);
+                if !there {
+                    broken.push(format!("{page}: {} says nothing of {name}", path.display()));
+                }
+            }
+        }
     }
+    assert!(names > 20, "only {names} names were found: is the search broken?");
     assert!(links > 50, "only {links} links were found: is the search broken?");
     assert!(broken.is_empty(), "links to nowhere:\n{}", broken.join("\n"));
 }

@@ -256,11 +256,11 @@ bench() {
         [ "${PIPESTATUS[0]}" = 0 ] || failed "$what $options"
     done <<'END'
 step --dtype bf16 --kernels fused
-ops --dtype bf16
+ops --dtype bf16 --quick
 step --dtype bf16 --kernels tensor
 step --dtype f16 --kernels fused
 step --dtype bf16 --kernels tiled --batch 64
-ops --dtype f32 --tf32 --batch 64
+ops --dtype f32 --tf32 --batch 64 --quick
 END
 }
 
