@@ -196,10 +196,14 @@ impl Learner {
         let epoch = self.epochs_seen;
         let first = std::mem::take(&mut self.at.first_batch);
         let mut batches = Feed::new(&self.dls.train, (epoch, first), self.device, self.kept.clone());
-        for (i, batch) in (first..).zip(&mut batches) {
-            self.set_batch(i, &batch?, Subset::Train, epoch)?;
-            self.level(Level::Batch, Learner::train_batch)?;
-        }
+        let mut i = first;
+        let mut one = |learn: &mut Learner| -> Result<bool, Stop> {
+            let Some(batch) = batches.next() else { return Ok(false) };
+            learn.set_batch(i, batch?, Subset::Train, epoch)?;
+            i += 1;
+            learn.level(Level::Batch, Learner::train_batch).map(|()| true)
+        };
+        while self.device.step("train", || one(self))? {}
         self.at.waited += batches.waited();
         self.take_losses(0)?;
         self.record_losses();
@@ -222,10 +226,14 @@ impl Learner {
 
     fn validate_pass(&mut self) -> Signal {
         let mut batches = Feed::new(&self.dls.valid, (0, 0), self.device, self.kept.clone());
-        for (i, batch) in (&mut batches).enumerate() {
-            self.set_batch(i, &batch?, Subset::Valid, 0)?;
-            self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
-        }
+        let mut i = 0;
+        let mut one = |learn: &mut Learner| -> Result<bool, Stop> {
+            let Some(batch) = batches.next() else { return Ok(false) };
+            learn.set_batch(i, batch?, Subset::Valid, 0)?;
+            i += 1;
+            learn.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval()))).map(|()| true)
+        };
+        while self.device.step("validate", || one(self))? {}
         self.at.waited += batches.waited();
         Ok(())
     }
@@ -242,8 +250,13 @@ impl Learner {
             self.at.coming.push_back((self.at.iter, loss.read_back()?));
             self.at.loss = Some(loss);
         }
-        // A GPU is still busy with this batch. Waiting for the loss before it keeps the host one batch ahead and no more.
-        self.take_losses(usize::from(self.at.training && self.device != Device::Cpu))?;
+        // A GPU is still busy with this batch. Waiting for the loss before it keeps the host one batch ahead and no more. Where steps
+        // are given as a whole, that batch is what the GPU has to do while this one is prepared, so there it is the one before that.
+        let behind = match self.device {
+            Device::Cuda(gpu) if self.at.training => 1 + usize::from(gpu.uses_graphs()?),
+            _ => 0,
+        };
+        self.take_losses(behind)?;
         self.event(Event::AfterLoss)
     }
 
@@ -267,7 +280,9 @@ impl Learner {
     }
 
     /// Makes a batch the present one: batch transforms on the device.
-    fn set_batch(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
+    fn set_batch(&mut self, i: usize, batch: Fed, subset: Subset, epoch: u64) -> Result<()> {
+        // The batch before goes first: this one gets its memory.
+        (self.at.x, self.at.y) = (None, None);
         (self.at.iter, self.at.loss_scale, self.at.mixed) = (i, 1.0, None);
         let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
         self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);

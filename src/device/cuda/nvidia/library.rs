@@ -29,6 +29,8 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async",
     "cuModuleLoadDataEx", "cuModuleUnload", "cuModuleGetFunction",
     "cuFuncGetAttribute", "cuFuncSetAttribute", "cuLaunchKernel",
+    "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphDestroy", "cuGraphExecDestroy",
 ];
 
 /// Looks once for everything, and starts the driver.

@@ -1,0 +1,181 @@
+//! The memory of steps while they run: what is recorded of a step, and the arena that serves the next one like it.
+//!
+//! A step is recorded as it goes: each allocation and each release. When two steps in a row were alike, the [`Plan`] for them is made,
+//! and from then on the n-th allocation of such a step gets the n-th place, if it asks for as many bytes and nobody is there: a block that
+//! was kept from an earlier step keeps its bytes. In all other cases the pool serves, as ever, so that a wrong guess costs memory
+//! and nothing else. Which plan a step will follow is guessed from its name and from how much it asks for first.
+//!
+//! All plans of a device share one arena, as large as the largest needs: steps run one after the other on one stream.
+
+use super::super::Gpu;
+use super::super::driver::{Address, Driver};
+use super::plan::{Block, Plan};
+use std::collections::{BTreeMap, HashMap};
+
+/// Plans that are kept; more kinds of steps than that are no kinds.
+const PLANS: usize = 32;
+
+/// A kind of step: its name, and what it asks for first.
+type Kind = (&'static str, usize);
+
+#[derive(Debug, Default)]
+pub struct Planner {
+    step: Option<Step>,
+    known: HashMap<Kind, Known>,
+    /// The one in use, and before it those that somebody is still in.
+    arenas: Vec<Arena>,
+}
+
+/// The step that runs.
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    blocks: Vec<Block>,
+    /// Allocations and releases so far.
+    time: usize,
+    /// Its blocks that live.
+    living: HashMap<Address, usize>,
+    /// It asked for something that the plan doesn't have.
+    lost: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What the last step of this kind did.
+    last: Vec<Block>,
+    /// What the plan is for.
+    planned: Vec<Block>,
+    plan: Option<Plan>,
+}
+
+#[derive(Debug)]
+struct Arena {
+    at: Address,
+    bytes: usize,
+    /// Blocks in use: where they begin and end.
+    living: BTreeMap<usize, usize>,
+}
+
+impl Arena {
+    fn is_free(&self, from: usize, until: usize) -> bool {
+        self.living.range(..until).next_back().is_none_or(|(_, end)| *end <= from)
+    }
+}
+
+/// What a plan saves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanSize {
+    /// Bytes of the arena that serves all steps.
+    pub arena: usize,
+    /// Bytes of the buffers in which the pool would keep the same blocks.
+    pub pool: usize,
+}
+
+impl Planner {
+    pub fn begin(&mut self, name: &'static str) {
+        self.step = Some(Step { name, blocks: Vec::new(), time: 0, living: HashMap::new(), lost: false });
+    }
+
+    /// The place in the arena for the next block, if there is one.
+    pub fn place(&mut self, bytes: usize) -> Option<Address> {
+        let step = self.step.as_mut().filter(|step| !step.lost)?;
+        let n = step.blocks.len();
+        let kind = (step.name, step.blocks.first().map_or(bytes, |first| first.bytes));
+        let plan = self.known.get(&kind)?.plan.as_ref()?;
+        let Some((_, place)) = plan.places.get(n).filter(|(planned, _)| *planned == bytes) else {
+            step.lost = true;
+            return None;
+        };
+        let from = (*place)?;
+        let arena = self.arenas.last_mut().filter(|arena| from + bytes <= arena.bytes && arena.is_free(from, from + bytes))?;
+        arena.living.insert(from, from + bytes);
+        Some(arena.at.offset(from))
+    }
+
+    /// A block of this step, wherever it lies.
+    pub fn took(&mut self, at: Address, bytes: usize) {
+        let Some(step) = &mut self.step else { return };
+        step.living.insert(at, step.blocks.len());
+        step.blocks.push(Block { bytes, from: step.time, until: None });
+        step.time += 1;
+    }
+
+    /// A block is given back; whether it is the arena's.
+    pub fn gave(&mut self, at: Address) -> bool {
+        if let Some(step) = &mut self.step
+            && let Some(n) = step.living.remove(&at)
+        {
+            step.blocks[n].until = Some(step.time);
+            step.time += 1;
+        }
+        let home = |arena: &&mut Arena| (arena.at.0..arena.at.0 + arena.bytes as u64).contains(&at.0);
+        let Some(arena) = self.arenas.iter_mut().find(home) else { return false };
+        arena.living.remove(&((at.0 - arena.at.0) as usize));
+        true
+    }
+
+    /// The step has ended. What the arena must grow to, when a new plan needs it.
+    pub fn end(&mut self, rounded: impl Fn(usize) -> usize) -> Option<usize> {
+        let step = self.step.take()?;
+        let kind = (step.name, step.blocks.first()?.bytes);
+        if self.known.len() >= PLANS && !self.known.contains_key(&kind) {
+            return None;
+        }
+        let known = self.known.entry(kind).or_default();
+        let again = known.last == step.blocks;
+        known.last = step.blocks;
+        if !again || known.planned == known.last {
+            return None;
+        }
+        known.planned.clone_from(&known.last);
+        let plan = Plan::new(&known.planned, rounded);
+        let size = plan.size;
+        known.plan = Some(plan);
+        (size > self.arenas.last().map_or(0, |arena| arena.bytes)).then_some(size)
+    }
+
+    /// Replaces the arena. `at` has `bytes`.
+    pub fn grow(&mut self, at: Address, bytes: usize) {
+        self.arenas.push(Arena { at, bytes, living: BTreeMap::new() });
+    }
+
+    /// Gives arenas back in which nobody is any more, all but the one in use.
+    pub fn sweep(&mut self, driver: &dyn Driver) {
+        let newest = self.arenas.last().map(|arena| arena.at);
+        self.arenas.retain(|arena| Some(arena.at) == newest || !arena.free(driver));
+    }
+
+    /// Gives back what can be given back, and forgets the plans if that is all; whether it was.
+    pub fn release(&mut self, driver: &dyn Driver) -> bool {
+        self.arenas.retain(|arena| !arena.free(driver));
+        if self.arenas.is_empty() {
+            self.known.clear();
+        }
+        self.arenas.is_empty()
+    }
+
+    /// Bytes of the arena, and what the pool would have for the largest plan.
+    pub fn size(&self) -> Option<PlanSize> {
+        let arena = self.arenas.last()?.bytes;
+        let pool = self.known.values().filter_map(|k| k.plan.as_ref()).map(|plan| plan.pooled).max()?;
+        Some(PlanSize { arena, pool })
+    }
+}
+
+impl Arena {
+    /// Gives the memory back, unless somebody is in it; whether it did.
+    fn free(&self, driver: &dyn Driver) -> bool {
+        if self.living.is_empty() {
+            // SAFETY: the address came from this driver with this size and nobody has a block in it. Work that did was given before.
+            unsafe { driver.free(self.at, self.bytes) };
+        }
+        self.living.is_empty()
+    }
+}
+
+impl Gpu {
+    /// What the memory plan of the steps so far saves; `None` before there is one.
+    pub fn plan(&self) -> Option<PlanSize> {
+        self.pool().plan()
+    }
+}
