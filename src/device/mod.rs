@@ -58,18 +58,18 @@ impl Device {
         (1..cuda::count()).find_map(|number| Device::cuda(number).ok()).map_or(first, Ok)
     }
 
-    /// Runs a step of a loop. On a GPU that uses graphs, steps that do the same are one launch each: [`cuda::step`].
+    /// Runs a step of a loop, which has a name and a number in the loop. On a GPU that uses graphs, steps that do the same are one launch each: [`cuda::step`].
     ///
     /// # Errors
     /// As [`Gpu::step`].
     pub fn step<T, E: From<Error>>(
         self,
-        name: &'static str,
+        which: (&'static str, usize),
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         match self {
             Device::Cpu => work(),
-            Device::Cuda(gpu) => gpu.step(name, work),
+            Device::Cuda(gpu) => gpu.step(which, work),
         }
     }
 

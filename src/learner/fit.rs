@@ -196,14 +196,10 @@ impl Learner {
         let epoch = self.epochs_seen;
         let first = std::mem::take(&mut self.at.first_batch);
         let mut batches = Feed::new(&self.dls.train, (epoch, first), self.device, self.kept.clone());
-        let mut i = first;
-        let mut one = |learn: &mut Learner| -> Result<bool, Stop> {
-            let Some(batch) = batches.next() else { return Ok(false) };
-            learn.set_batch(i, batch?, Subset::Train, epoch)?;
-            i += 1;
-            learn.level(Level::Batch, Learner::train_batch).map(|()| true)
-        };
-        while self.device.step("train", || one(self))? {}
+        self.each_batch("train", first, &mut batches, |learn, i, batch| {
+            learn.set_batch(i, batch, Subset::Train, epoch)?;
+            learn.level(Level::Batch, Learner::train_batch)
+        })?;
         self.at.waited += batches.waited();
         self.take_losses(0)?;
         self.record_losses();
@@ -215,7 +211,8 @@ impl Learner {
         self.forward(&Context::train(self.seed, step).rest_frozen_norms(self.at.norms_rest))?;
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
-            let scale = Tensor::full(self.at.loss_scale, loss.shape(), loss.dtype(), loss.device())?;
+            // As data, not as the argument of a kernel that fills: in f16 it changes, and a step as a graph does not.
+            let scale = Tensor::on_cpu(self.at.loss_scale, loss.shape(), loss.dtype()).to_device(loss.device())?;
             autograd::backward_with(loss, scale)?;
         }
         self.event(Event::AfterBackward)?;
@@ -226,15 +223,32 @@ impl Learner {
 
     fn validate_pass(&mut self) -> Signal {
         let mut batches = Feed::new(&self.dls.valid, (0, 0), self.device, self.kept.clone());
-        let mut i = 0;
-        let mut one = |learn: &mut Learner| -> Result<bool, Stop> {
-            let Some(batch) = batches.next() else { return Ok(false) };
-            learn.set_batch(i, batch?, Subset::Valid, 0)?;
-            i += 1;
-            learn.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval()))).map(|()| true)
-        };
-        while self.device.step("validate", || one(self))? {}
+        self.each_batch("validate", 0, &mut batches, |learn, i, batch| {
+            learn.set_batch(i, batch, Subset::Valid, 0)?;
+            learn.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))
+        })?;
         self.at.waited += batches.waited();
+        Ok(())
+    }
+
+    /// Work on every batch from number `first` on; each is a step of the device, which a GPU may get as a whole.
+    fn each_batch(
+        &mut self,
+        name: &'static str,
+        first: usize,
+        batches: &mut Feed,
+        mut work: impl FnMut(&mut Learner, usize, Fed) -> Signal,
+    ) -> Signal {
+        let device = self.device;
+        for i in first.. {
+            let one = || match batches.next() {
+                Some(batch) => work(self, i, batch?).map(|()| true),
+                None => Ok::<bool, Stop>(false),
+            };
+            if !device.step((name, i), one)? {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -77,7 +77,12 @@ impl Gpu {
     /// A device behind a driver of the caller's. It stays open as long as the program runs.
     pub fn with_driver(driver: Box<dyn Driver>) -> Gpu {
         let functions = KernelId::all().map(|_| OnceLock::new()).collect();
-        Gpu(Box::leak(Box::new(Context { driver, functions, pool: memory::Pool::default(), steps: step::Steps::default() })))
+        Gpu(Box::leak(Box::new(Context {
+            driver,
+            functions,
+            pool: memory::Pool::default(),
+            steps: step::Steps::default(),
+        })))
     }
 
     /// What the device says of itself.

@@ -19,7 +19,9 @@ mod tests;
 
 pub use library::{driver_version, libcuda_path};
 
-use super::driver::{Address, Argument, Description, Driver, Event, Failure, Function, Graph, Launch, Stream, Transfer};
+use super::driver::{
+    Address, Argument, Description, Driver, Event, Failure, Function, Graph, Launch, Stream, Transfer,
+};
 use super::kernels::{IMAGES, Image, KernelId, TABLE};
 use crate::{Error, ErrorKind, Result};
 use cudarc::driver::sys::{self, CUresult};

@@ -1,9 +1,10 @@
 //! The memory of steps while they run: what is recorded of a step, and the arena that serves the next one like it.
 //!
-//! A step is recorded as it goes: each allocation and each release. When two steps in a row were alike, the [`Plan`] for them is made,
-//! and from then on the n-th allocation of such a step gets the n-th place, if it asks for as many bytes and nobody is there: a block that
-//! was kept from an earlier step keeps its bytes. In all other cases the pool serves, as ever, so that a wrong guess costs memory
-//! and nothing else. Which plan a step will follow is guessed from its name and from how much it asks for first.
+//! A step is recorded as it goes: each allocation and each release. When a step does what an earlier one did, the [`Plan`] for them
+//! is made, and from then on the n-th allocation of such a step gets the n-th place, if it asks for as many bytes and nobody is there: a
+//! block that was kept from an earlier step keeps its bytes. In all other cases the pool serves, as ever, so that a wrong guess costs
+//! memory and nothing else. The guess is that after a step comes what came after it the last time, among steps of one name that ask for
+//! the same first: so steps that take turns, as those that accumulate gradients do, each have their plan.
 //!
 //! All plans of a device share one arena, as large as the largest needs: steps run one after the other on one stream.
 
@@ -12,8 +13,11 @@ use super::super::driver::{Address, Driver};
 use super::plan::{Block, Plan};
 use std::collections::{BTreeMap, HashMap};
 
-/// Plans that are kept; more kinds of steps than that are no kinds.
-const PLANS: usize = 32;
+/// Kinds of steps that are told apart; more are no kinds.
+const KINDS: usize = 32;
+
+/// Steps of one kind that are told apart.
+const VARIANTS: usize = 8;
 
 /// A kind of step: its name, and what it asks for first.
 type Kind = (&'static str, usize);
@@ -39,13 +43,50 @@ struct Step {
     lost: bool,
 }
 
+/// Steps of one kind.
 #[derive(Debug, Default)]
 struct Known {
-    /// What the last step of this kind did.
-    last: Vec<Block>,
-    /// What the plan is for.
-    planned: Vec<Block>,
+    variants: Vec<Variant>,
+    /// What the last one was.
+    last: Option<usize>,
+}
+
+/// Steps that ask for the same.
+#[derive(Debug)]
+struct Variant {
+    blocks: Vec<Block>,
+    /// Since there was a second one.
     plan: Option<Plan>,
+    /// What came after it the last time.
+    next: Option<usize>,
+}
+
+impl Known {
+    /// The plan of what should come now.
+    fn plan(&self) -> Option<&Plan> {
+        let next = self.variants.get(self.last?)?.next?;
+        self.variants.get(next)?.plan.as_ref()
+    }
+
+    /// A step has ended. The plan that was made for it, if one was.
+    fn add(&mut self, blocks: Vec<Block>, rounded: impl Fn(usize) -> usize) -> Option<&Plan> {
+        let found = self.variants.iter().position(|variant| variant.blocks == blocks);
+        let now = found.unwrap_or_else(|| {
+            if self.variants.len() == VARIANTS {
+                *self = Known::default();
+            }
+            self.variants.push(Variant { blocks, plan: None, next: None });
+            self.variants.len() - 1
+        });
+        if let Some(last) = self.last.replace(now) {
+            self.variants[last].next = Some(now);
+        }
+        let variant = &mut self.variants[now];
+        if found.is_none() || variant.plan.is_some() {
+            return None;
+        }
+        Some(variant.plan.insert(Plan::new(&variant.blocks, rounded)))
+    }
 }
 
 #[derive(Debug)]
@@ -81,13 +122,14 @@ impl Planner {
         let step = self.step.as_mut().filter(|step| !step.lost)?;
         let n = step.blocks.len();
         let kind = (step.name, step.blocks.first().map_or(bytes, |first| first.bytes));
-        let plan = self.known.get(&kind)?.plan.as_ref()?;
+        let plan = self.known.get(&kind)?.plan()?;
         let Some((_, place)) = plan.places.get(n).filter(|(planned, _)| *planned == bytes) else {
             step.lost = true;
             return None;
         };
         let from = (*place)?;
-        let arena = self.arenas.last_mut().filter(|arena| from + bytes <= arena.bytes && arena.is_free(from, from + bytes))?;
+        let arena =
+            self.arenas.last_mut().filter(|arena| from + bytes <= arena.bytes && arena.is_free(from, from + bytes))?;
         arena.living.insert(from, from + bytes);
         Some(arena.at.offset(from))
     }
@@ -118,19 +160,10 @@ impl Planner {
     pub fn end(&mut self, rounded: impl Fn(usize) -> usize) -> Option<usize> {
         let step = self.step.take()?;
         let kind = (step.name, step.blocks.first()?.bytes);
-        if self.known.len() >= PLANS && !self.known.contains_key(&kind) {
+        if self.known.len() >= KINDS && !self.known.contains_key(&kind) {
             return None;
         }
-        let known = self.known.entry(kind).or_default();
-        let again = known.last == step.blocks;
-        known.last = step.blocks;
-        if !again || known.planned == known.last {
-            return None;
-        }
-        known.planned.clone_from(&known.last);
-        let plan = Plan::new(&known.planned, rounded);
-        let size = plan.size;
-        known.plan = Some(plan);
+        let size = self.known.entry(kind).or_default().add(step.blocks, rounded)?.size;
         (size > self.arenas.last().map_or(0, |arena| arena.bytes)).then_some(size)
     }
 
@@ -157,7 +190,12 @@ impl Planner {
     /// Bytes of the arena, and what the pool would have for the largest plan.
     pub fn size(&self) -> Option<PlanSize> {
         let arena = self.arenas.last()?.bytes;
-        let pool = self.known.values().filter_map(|k| k.plan.as_ref()).map(|plan| plan.pooled).max()?;
+        let pool = self
+            .known
+            .values()
+            .flat_map(|known| &known.variants)
+            .filter_map(|v| Some(v.plan.as_ref()?.pooled))
+            .max()?;
         Some(PlanSize { arena, pool })
     }
 }

@@ -26,8 +26,8 @@
 //! # fn train_on_a_batch() -> Result<()> { Ok(()) }
 //! # fn main() -> Result<()> {
 //! let device = Device::cuda(0)?;
-//! for _ in 0..100 {
-//!     device.step("train", || train_on_a_batch())?;
+//! for i in 0..100 {
+//!     device.step(("train", i), || train_on_a_batch())?;
 //! }
 //! # Ok(())
 //! # }
@@ -44,8 +44,8 @@ pub(super) use arena::Planner;
 pub use list::Arguments;
 pub(super) use list::Work;
 
-use super::driver::{Address, Event, Failure};
 use super::Gpu;
+use super::driver::{Address, Event, Failure};
 use crate::device::report::graphs_are_verified;
 use crate::{Error, ErrorKind, Result};
 use graphs::Graphs;
@@ -170,12 +170,17 @@ impl State {
 
 impl Gpu {
     /// Runs a step whose work is given to the device as a whole, if graphs are in use; see the [module](self). `name` tells
-    /// kinds of steps apart that ask for memory differently. A step within a step is part of it.
+    /// kinds of steps apart that ask for memory differently, and `number` counts those of a pass: every third has the same staging
+    /// memory, so that in each pass the same steps have the same. A step within a step is part of it.
     ///
     /// # Errors
     /// Those of `work`; [`ErrorKind::Device`] when what it asked for failed.
-    pub fn step<T, E: From<Error>>(self, name: &'static str, work: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
-        if !self.begin_step(name)? {
+    pub fn step<T, E: From<Error>>(
+        self,
+        (name, number): (&'static str, usize),
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        if !self.begin_step(name, number)? {
             return work();
         }
         let open = Open(self);
@@ -207,7 +212,7 @@ impl Gpu {
         Ok(*SAID.get_or_init(|| on))
     }
 
-    fn begin_step(self, name: &'static str) -> Result<bool> {
+    fn begin_step(self, name: &'static str, number: usize) -> Result<bool> {
         if !self.description().caches || !self.uses_graphs()? {
             return Ok(false);
         }
@@ -222,7 +227,7 @@ impl Gpu {
             state.pause -= 1;
             return Ok(false);
         }
-        let turn = (state.turn + 1) % SETS;
+        let turn = number % SETS;
         state.turn = turn;
         state.sets[turn].begin(self.driver()).map_err(|f| self.failed("an earlier step", f))?;
         self.pool().begin_step(name);
@@ -293,7 +298,9 @@ fn named(value: Option<&OsStr>, verified: bool) -> Result<bool> {
         Some(Some("0")) => Ok(false),
         Some(_) => {
             let error = Error::new(ErrorKind::Argument, format!("{VARIABLE} is neither 0 nor 1"));
-            Err(error.on(VARIABLE).remedy("1 makes graphs of training steps, 0 doesn't; unset, it is as a GPU has verified"))
+            Err(error
+                .on(VARIABLE)
+                .remedy("1 makes graphs of training steps, 0 doesn't; unset, it is as a GPU has verified"))
         }
     }
 }
