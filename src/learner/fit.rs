@@ -212,7 +212,7 @@ impl Learner {
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
             // As data, not as the argument of a kernel that fills: in f16 it changes, and a step as a graph does not.
-            let scale = Tensor::on_cpu(self.at.loss_scale, loss.shape(), loss.dtype()).to_device(loss.device())?;
+            let scale = Tensor::on_cpu(self.at.loss_scale, loss.shape(), loss.dtype()).to(loss.device())?;
             autograd::backward_with(loss, scale)?;
         }
         self.event(Event::AfterBackward)?;

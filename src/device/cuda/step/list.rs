@@ -125,3 +125,48 @@ impl fmt::Display for Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::geometry;
+    use super::*;
+
+    geometry! {
+        struct Padded {
+            small: u8,
+            large: u64,
+            pair: [u16; 2],
+        }
+    }
+
+    /// Lists differ by what kernels see and by nothing else: not by what lies between the fields of a struct.
+    #[test]
+    fn arguments_are_copied_without_their_padding() {
+        let list = |large, dirt: u8| {
+            let mut value = std::mem::MaybeUninit::<Padded>::uninit();
+            // SAFETY: any bytes make these numbers, and the fields are written.
+            let value = unsafe {
+                let at = value.as_mut_ptr();
+                at.write_bytes(dirt, 1);
+                ((*at).small, (*at).large, (*at).pair) = (1, large, [2, 3]);
+                value.assume_init_ref()
+            };
+            let mut arguments = Arguments::default();
+            arguments.push(value);
+            arguments.push(&7i64);
+            arguments
+        };
+        assert_eq!(list(5, 0x00), list(5, 0xff));
+        assert_ne!(list(5, 0x00), list(6, 0x00));
+        let two = list(5, 0xaa);
+        let places = two.of(&(0..2));
+        assert_eq!(Padded::layout().size, size_of::<Padded>());
+        assert_eq!([places[0].size, places[1].size], [size_of::<Padded>(), 8]);
+        assert!(places.iter().all(|place| place.at.addr().is_multiple_of(16)));
+        // SAFETY: the copies live, and are of these types.
+        unsafe {
+            assert_eq!((*places[0].at.cast::<Padded>()).pair, [2, 3]);
+            assert_eq!(*places[1].at.cast::<i64>(), 7);
+        }
+    }
+}

@@ -297,10 +297,25 @@ fn named(value: Option<&OsStr>, verified: bool) -> Result<bool> {
         Some(Some("1")) => Ok(true),
         Some(Some("0")) => Ok(false),
         Some(_) => {
-            let error = Error::new(ErrorKind::Argument, format!("{VARIABLE} is neither 0 nor 1"));
+            let error = Error::new(ErrorKind::Argument, "it is neither 0 nor 1");
             Err(error
                 .on(VARIABLE)
                 .remedy("1 makes graphs of training steps, 0 doesn't; unset, it is as a GPU has verified"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_used_unverified_and_nonsense_is_refused() {
+        assert!(
+            !named(None, false).unwrap() && named(None, true).unwrap() && !named(Some(OsStr::new("")), false).unwrap()
+        );
+        assert!(named(Some(OsStr::new("1")), false).unwrap() && !named(Some(OsStr::new("0")), true).unwrap());
+        let error = named(Some(OsStr::new("yes")), true).unwrap_err().to_string();
+        assert!(error.starts_with("ONECYCLE_GRAPH: it is neither 0 nor 1"), "{error}");
     }
 }

@@ -150,8 +150,9 @@ mod tests {
             for time in 0..20 + rng.below(200) {
                 if living.is_empty() || rng.chance(0.55) {
                     // From a handful of bytes to many, in few and in many sizes.
+                    let most = 1 << rng.below(24);
                     let bytes = match case % 3 {
-                        0 => 1 + rng.below(1 << rng.below(24)),
+                        0 => 1 + rng.below(most),
                         1 => 700 << rng.below(5),
                         _ => (1 << 20) + rng.below(1 << 18),
                     };
