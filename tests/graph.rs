@@ -227,6 +227,37 @@ fn graph_refusals_leave_everything_as_it_was() {
     assert_eq!((watch.counts().replayed, watch.counts().launched), (0, launched));
 }
 
+/// Who waits for nothing still finds its numbers: memory from which tables and batches travel is not written to before they have.
+#[test]
+fn graph_steps_may_be_given_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    colours(dir.path(), 20);
+    let batches: Vec<_> =
+        (0..3).flat_map(|epoch| loaders(dir.path(), 1, 1).train.epoch(epoch)).map(Result::unwrap).collect();
+    // The sum of all batches, each with a number added.
+    let summed = |device: Device| {
+        let mut sum = batches[0].on_device(Device::Cpu)?.cast(DType::F32)?.to(device)?;
+        for (step, batch) in batches.iter().enumerate() {
+            let work = || -> Result<()> {
+                let bytes = batch.on_device(device)?.cast(DType::F32)?;
+                let numbers = vec![step as f32; bytes.numel()];
+                let table = Tensor::from_slice(&numbers, bytes.shape(), device)?;
+                sum = ops::add(&sum, &ops::add(&ops::relu(&bytes)?, &table)?)?;
+                Ok(())
+            };
+            device.step(("test", step), work)?;
+        }
+        Ok::<_, Error>(sum)
+    };
+    let Some((device, watch)) = emulated::late(Mode::Plain) else { return };
+    gpu(device).use_graphs(true);
+    let (got, steps) = (summed(device).unwrap(), batches.len() as u64);
+    let Counts { replayed, synchronized, .. } = watch.counts();
+    assert!(replayed >= steps / 3, "{replayed} replays of {steps}");
+    assert_eq!(synchronized, steps - 3, "the host waits from the fourth step on, for the step three before");
+    assert!(got.to_vec::<f32>().unwrap() == summed(Device::Cpu).unwrap().to_vec::<f32>().unwrap());
+}
+
 /// Inside a step the device's numbers can be asked for at any time, and its reading may be left to later.
 #[test]
 fn graph_steps_hand_over_what_is_waited_for() {

@@ -30,7 +30,6 @@ pub struct Graphs {
 
 #[derive(Debug)]
 struct Kept {
-    hash: u64,
     list: List,
     graph: Graph,
 }
@@ -50,29 +49,24 @@ impl Graphs {
             // SAFETY: the caller's promise.
             return unsafe { list.issue(driver, Stream::Compute) };
         }
-        let hash = list.hash();
-        if let Some(place) = self.kept.iter().position(|kept| kept.hash == hash && kept.list == list) {
+        // Lists differ early, in what they copy from which staging memory, so looking at all of them costs little.
+        if let Some(place) = self.kept.iter().position(|kept| kept.list == list) {
             self.misses = 0;
             let kept = self.kept.remove(place);
             self.kept.extend(kept);
-        } else if self.seen.contains(&hash) {
+        } else if self.is_new(list.hash()) {
+            // SAFETY: the caller's promise.
+            return unsafe { list.issue(driver, Stream::Compute) };
+        } else {
             // SAFETY: the caller's promise; the graph is replayed only for equal lists, for which it is made anew.
             match unsafe { capture(driver, &list) } {
-                Ok(graph) => self.keep(driver, Kept { hash, list, graph }),
+                Ok(graph) => self.keep(driver, Kept { list, graph }),
                 Err(_) => {
                     self.refused = true;
                     // SAFETY: the caller's promise.
                     return unsafe { list.issue(driver, Stream::Compute) };
                 }
             }
-        } else {
-            self.misses += 1;
-            self.seen.push_back(hash);
-            if self.seen.len() > SEEN {
-                self.seen.pop_front();
-            }
-            // SAFETY: the caller's promise.
-            return unsafe { list.issue(driver, Stream::Compute) };
         }
         let Some(last) = self.kept.pop_back() else { return Ok(()) };
         // SAFETY: the graph does what the list says, for which the caller vouches now.
@@ -88,8 +82,21 @@ impl Graphs {
         }
     }
 
+    /// Whether a list wasn't seen yet. It is seen now.
+    fn is_new(&mut self, hash: u64) -> bool {
+        if let Some(place) = self.seen.iter().position(|seen| *seen == hash) {
+            self.seen.remove(place);
+            return false;
+        }
+        self.misses += 1;
+        self.seen.push_back(hash);
+        if self.seen.len() > SEEN {
+            self.seen.pop_front();
+        }
+        true
+    }
+
     fn keep(&mut self, driver: &dyn Driver, new: Kept) {
-        self.seen.retain(|hash| *hash != new.hash);
         self.kept.push_back(new);
         if self.kept.len() > KEPT
             && let Some(oldest) = self.kept.pop_front()

@@ -6,7 +6,7 @@
 //! there are [`SETS`] such memories, in turns, and before one is used again the host waits for the step that used it last. That
 //! is also what holds the host back: it is never more than two steps ahead of the device.
 
-use super::super::driver::{Driver, Event, Failure};
+use super::super::driver::{Driver, Event, Failure, Stream};
 use std::ptr::NonNull;
 
 /// Steps of which each has memory of its own: one that the device computes, one that waits behind it, and one that the host makes.
@@ -37,7 +37,7 @@ impl Set {
         self.next = (0, 0);
         match self.used.take() {
             Some(event) => {
-                let done = driver.synchronize(event);
+                let done = driver.is_done(event).and_then(|done| if done { Ok(()) } else { driver.synchronize(event) });
                 driver.destroy(event);
                 done
             }
@@ -51,7 +51,7 @@ impl Set {
             Some(event) => event,
             None => *self.used.insert(driver.event()?),
         };
-        driver.record(event, super::super::driver::Stream::Compute)
+        driver.record(event, Stream::Compute)
     }
 
     /// A copy of `data` that stays until the set's next turn.
