@@ -1,6 +1,6 @@
 //! Training steps as graphs: the same bits as without, however a fit is made up; replays and nothing else once they are made; and what
 //! happens when something fails. The device is the emulator, with a compute stream that works as late as it may, so that host memory
-//! which is written to too soon shows.
+//! which is written to too soon shows; and every GPU that there is.
 
 mod common;
 
@@ -34,16 +34,18 @@ fn fitted(dir: &Path, (device, graphs): (Device, bool), mut fit: impl FnMut(Lear
 fn same_bits(what: &str, fit: impl Fn(Learner) -> Learner) {
     let dir = tempfile::tempdir().unwrap();
     colours(dir.path(), 20);
-    let Some((plain, _)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
-    let want = fitted(dir.path(), (plain, false), &fit);
-    assert!(want.1.iter().all(|loss| loss.is_finite()));
-    let Some((late, watch)) = emulated::late(Mode::Plain) else { return };
-    let got = fitted(dir.path(), (late, true), &fit);
-    let Counts { captured, replayed, launched, .. } = watch.counts();
-    let plan = gpu(late).plan();
-    println!("{what}: {captured} captured, {replayed} replayed, {launched} kernels one by one, {plan:?}");
-    assert!(got == want, "{what}: other bits with graphs");
-    assert!(replayed > 20, "{what}: {replayed} replays");
+    let plain = emulated::watched(usize::MAX, Mode::Plain).zip(emulated::late(Mode::Plain));
+    let emulated = plain.map(|((plain, _), (late, _))| (plain, late));
+    for (plain, replaying) in emulated.into_iter().chain(common::gpus().into_iter().map(|gpu| (gpu, gpu))) {
+        let want = fitted(dir.path(), (plain, false), &fit);
+        assert!(want.1.iter().all(|loss| loss.is_finite()));
+        let before = gpu(replaying).replays();
+        let got = fitted(dir.path(), (replaying, true), &fit);
+        let (replays, plan) = (gpu(replaying).replays() - before, gpu(replaying).plan());
+        println!("{what} on {replaying}: {replays} replays, {plan:?}");
+        assert!(got == want, "{what}: other bits with graphs on {replaying}");
+        assert!(replays > 20, "{what}: {replays} replays on {replaying}");
+    }
 }
 
 fn frozen_and_not(mut learn: Learner) -> Learner {
@@ -234,15 +236,17 @@ fn graph_steps_may_be_given_without_waiting() {
     colours(dir.path(), 20);
     let batches: Vec<_> =
         (0..3).flat_map(|epoch| loaders(dir.path(), 1, 1).train.epoch(epoch)).map(Result::unwrap).collect();
-    // The sum of all batches, each with a number added.
+    // The sum of all batches, each with a number added; two in a step, of which the second may not travel into the first.
     let summed = |device: Device| {
         let mut sum = batches[0].on_device(Device::Cpu)?.cast(DType::F32)?.to(device)?;
-        for (step, batch) in batches.iter().enumerate() {
+        for (step, pair) in batches.chunks(2).enumerate() {
             let work = || -> Result<()> {
-                let bytes = batch.on_device(device)?.cast(DType::F32)?;
-                let numbers = vec![step as f32; bytes.numel()];
-                let table = Tensor::from_slice(&numbers, bytes.shape(), device)?;
-                sum = ops::add(&sum, &ops::add(&ops::relu(&bytes)?, &table)?)?;
+                for batch in pair {
+                    let bytes = batch.on_device(device)?.cast(DType::F32)?;
+                    let numbers = vec![step as f32; bytes.numel()];
+                    let table = Tensor::from_slice(&numbers, bytes.shape(), device)?;
+                    sum = ops::add(&sum, &ops::add(&ops::relu(&bytes)?, &table)?)?;
+                }
                 Ok(())
             };
             device.step(("test", step), work)?;
@@ -251,7 +255,7 @@ fn graph_steps_may_be_given_without_waiting() {
     };
     let Some((device, watch)) = emulated::late(Mode::Plain) else { return };
     gpu(device).use_graphs(true);
-    let (got, steps) = (summed(device).unwrap(), batches.len() as u64);
+    let (got, steps) = (summed(device).unwrap(), batches.len() as u64 / 2);
     let Counts { replayed, synchronized, .. } = watch.counts();
     assert!(replayed >= steps / 3, "{replayed} replays of {steps}");
     assert_eq!(synchronized, steps - 3, "the host waits from the fourth step on, for the step three before");

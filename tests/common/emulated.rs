@@ -218,13 +218,15 @@ impl Emulated {
     fn run(&self, streams: &mut Streams, work: &Work) -> Result<(), Failure> {
         self.told()?;
         match work {
-            // SAFETY: the caller said that the host memory has this size, until the copy is done.
             Work::Copy(Transfer::Up(from, to), bytes) => {
-                self.memory.write(to.0, unsafe { std::slice::from_raw_parts(*from, *bytes) })
+                // SAFETY: the caller said that the host memory has this size, until the copy is done.
+                let from = unsafe { std::slice::from_raw_parts(*from, *bytes) };
+                self.memory.write(to.0, from)
             }
-            // SAFETY: as above.
             Work::Copy(Transfer::Down(from, to), bytes) => {
-                self.memory.read(from.0, unsafe { std::slice::from_raw_parts_mut(*to, *bytes) })
+                // SAFETY: as above.
+                let to = unsafe { std::slice::from_raw_parts_mut(*to, *bytes) };
+                self.memory.read(from.0, to)
             }
             Work::Copy(Transfer::Across(from, to), bytes) => self.memory.copy(from.0, to.0, *bytes),
             Work::Fill(at, value, bytes) => self.memory.fill(at.0, *value, *bytes),

@@ -26,6 +26,8 @@ pub struct Graphs {
     refused: bool,
     /// Lists in a row that were new.
     pub misses: usize,
+    /// How often a list was a graph.
+    pub replays: u64,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Graphs {
         // SAFETY: the graph does what the list says, for which the caller vouches now.
         match unsafe { driver.replay(last.graph) } {
             Ok(()) => {
+                self.replays += 1;
                 self.kept.push_back(last);
                 Ok(())
             }

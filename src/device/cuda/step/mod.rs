@@ -212,6 +212,11 @@ impl Gpu {
         Ok(*SAID.get_or_init(|| on))
     }
 
+    /// How often a step, or the part of one up to where somebody waited, was given as one launch.
+    pub fn replays(self) -> u64 {
+        self.steps().lock().graphs.replays
+    }
+
     fn begin_step(self, name: &'static str, number: usize) -> Result<bool> {
         if !self.description().caches || !self.uses_graphs()? {
             return Ok(false);
