@@ -259,7 +259,7 @@ bench() {
         [ "${PIPESTATUS[0]}" = 0 ] || failed "$what $options"
     done <<'END'
 step --dtype bf16 --kernels fused
-ops --dtype bf16 --quick
+ops --dtype bf16 --quick --kernels fused
 step --dtype bf16 --kernels tensor
 step --dtype f16 --kernels fused
 step --dtype bf16 --kernels tiled --batch 64

@@ -196,6 +196,14 @@ impl Gpu {
         self.steps().lock().wanted = Some(on);
     }
 
+    /// Runs `f` with graphs in use, and leaves that as it was.
+    pub(super) fn with_graphs<R>(self, f: impl FnOnce() -> R) -> R {
+        let before = self.steps().lock().wanted.replace(true);
+        let done = f();
+        self.steps().lock().wanted = before;
+        done
+    }
+
     /// Whether steps become graphs.
     ///
     /// # Errors
