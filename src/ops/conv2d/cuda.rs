@@ -38,7 +38,9 @@ impl Conv {
     fn new(g: &Geometry) -> Result<Conv> {
         let most = i32::MAX as usize;
         let (pixels, taps) = (g.n * (g.h * g.w).max(g.p * g.q), g.r * g.s * g.c.max(g.k));
-        if pixels > most || taps > most || g.padding.iter().chain(&g.stride).any(|&v| v > most / 2) {
+        // Bytes between the first and the last number that a tap's channels, or the filters of a layer, are apart.
+        let apart = 4 * (g.r * (g.w * g.c).max(g.q * g.k)).max((g.k + 32) * g.r * g.s * g.c);
+        if pixels > most || taps > most || apart > most || g.padding.iter().chain(&g.stride).any(|&v| v > most / 2) {
             return Err(
                 Error::shape("conv2d", format!("{g:?} is too large for a GPU's kernels")).remedy("use smaller batches")
             );
