@@ -7,8 +7,8 @@
 //
 // CPU reference: src/ops/linear/cpu.rs. Launched by src/ops/linear/cuda.rs.
 //
-// One version, the tiled product of tile.cuh with plain matrices as operands. The layers of a classifier's head are small
-// (64 x 512 x 1024): their time is latency.
+// Here is one version, the tiled product of tile.cuh with plain matrices as operands. On tensor cores the layer is a convolution of pictures
+// with one pixel, and conv2d_mma.cu computes it. The layers of a classifier's head are small (64 x 512 x 1024): their time is latency.
 //
 // Try it: cargo test --test emulator -- linear        Bench: cargo bench --bench ops -- linear
 

@@ -4,9 +4,11 @@
 use crate::cli::flags::Device as Named;
 use crate::cli::settings::DoctorSettings;
 use crate::cli::{Context, run};
+use crate::device::cuda::step;
 use crate::device::report::{Gpu, Kernels, Memory, Report, Standing};
 use crate::fs::size;
 use crate::learner::colour;
+use crate::ops::ladder;
 use crate::{Device, Result};
 use std::collections::BTreeMap;
 
@@ -94,6 +96,13 @@ fn describe(gpu: &Gpu) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// Which versions of the kernels training uses, and whether a step is a graph.
+fn taken() -> Result<String> {
+    let rung = ladder::highest()?.name();
+    let graphs = if step::by_default()? { "as graphs" } else { "kernel by kernel" };
+    Ok(format!("{rung} kernels ({}), steps {graphs} ({})", ladder::VARIABLE, step::VARIABLE))
+}
+
 fn kernels(kernels: &Kernels) -> Vec<(String, String)> {
     let row = |name: &str, value: String| (name.to_owned(), value);
     let architectures = |counts: &BTreeMap<&str, usize>| match counts.is_empty() {
@@ -115,6 +124,7 @@ fn kernels(kernels: &Kernels) -> Vec<(String, String)> {
         row("from", kernels.origin.to_owned()),
         row("machine code", architectures(&kernels.machine_code)),
         row("text", format!("{}; the driver compiles it at the first use", architectures(&kernels.text))),
+        row("training takes", taken().unwrap_or_else(|e| e.to_string())),
         row("prim.cuh", format!("{primitives}{changed}")),
     ];
     if kernels.nvrtc.is_none() {

@@ -209,15 +209,10 @@ impl Gpu {
     /// # Errors
     /// [`ErrorKind::Argument`] when [`VARIABLE`] is neither 0 nor 1.
     pub fn uses_graphs(self) -> Result<bool> {
-        static SAID: OnceLock<bool> = OnceLock::new();
-        if let Some(wanted) = self.steps().lock().wanted {
-            return Ok(wanted);
+        match self.steps().lock().wanted {
+            Some(wanted) => Ok(wanted),
+            None => by_default(),
         }
-        if let Some(said) = SAID.get() {
-            return Ok(*said);
-        }
-        let on = named(std::env::var_os(VARIABLE).as_deref(), graphs_are_verified())?;
-        Ok(*SAID.get_or_init(|| on))
     }
 
     /// How often a step, or the part of one up to where somebody waited, was given as one launch.
@@ -302,6 +297,19 @@ impl Drop for Open {
         // Somebody panics: what failed with it is told by the panic.
         drop(self.0.end_step());
     }
+}
+
+/// Whether steps become graphs where [`Gpu::use_graphs`] has said nothing.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] when [`VARIABLE`] is neither 0 nor 1.
+pub fn by_default() -> Result<bool> {
+    static SAID: OnceLock<bool> = OnceLock::new();
+    if let Some(said) = SAID.get() {
+        return Ok(*said);
+    }
+    let on = named(std::env::var_os(VARIABLE).as_deref(), graphs_are_verified())?;
+    Ok(*SAID.get_or_init(|| on))
 }
 
 fn named(value: Option<&OsStr>, verified: bool) -> Result<bool> {
