@@ -38,7 +38,10 @@ impl Conv {
     fn new(g: &Geometry) -> Result<Conv> {
         let most = i32::MAX as usize;
         let (pixels, taps) = (g.n * (g.h * g.w).max(g.p * g.q), g.r * g.s * g.c.max(g.k));
-        if pixels > most || taps > most || g.padding.iter().chain(&g.stride).any(|&v| v > most / 2) {
+        // Where a phase of the input gradient begins is computed from stride times padding, and phases are layers of a grid.
+        let far = |axis: usize| g.stride[axis].saturating_mul(g.padding[axis].max(1)) > most / 2;
+        let phases = g.stride[0].saturating_mul(g.stride[1]);
+        if pixels > most || taps > most || g.padding.iter().any(|&v| v > most / 2) || far(0) || far(1) || phases > 65_535 {
             return Err(
                 Error::shape("conv2d", format!("{g:?} is too large for a GPU's kernels")).remedy("use smaller batches")
             );
