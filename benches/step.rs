@@ -21,7 +21,7 @@ use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Pending;
 use onecycle::{Device, Result, Tensor, ops};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,8 @@ struct Trainer {
     x: Tensor,
     y: Tensor,
     step: u64,
-    /// The loss of the step before, which nobody has waited for yet.
-    loss: Option<Pending>,
+    /// Losses of the steps before, which nobody has waited for yet.
+    losses: VecDeque<Pending>,
 }
 
 impl Trainer {
@@ -63,24 +63,40 @@ impl Trainer {
             x: Tensor::from_slice(&pixels, [n, size, size, 3], b.device)?.cast(b.dtype)?, // [N, H, W, C]
             y: Tensor::from_slice(&targets, [n], b.device)?,
             step: 0,
-            loss: None,
+            losses: VecDeque::new(),
         })
     }
 
-    /// What the fit loop does with a batch: on a GPU nothing waits but for the loss of the step before.
+    /// What the fit loop does with a batch, which is a step of the device.
     fn step(&mut self) -> Result<()> {
+        let (device, number) = (self.x.device(), self.step as usize);
+        device.step(("train", number), || self.train())
+    }
+
+    /// On a GPU nothing waits but for the loss of the step before; of the one before that where steps are given as a whole.
+    fn train(&mut self) -> Result<()> {
         let pred = self.model.forward(&self.x, &Context::train(1, self.step))?;
         let loss = ops::cross_entropy(&pred, &self.y, &Default::default())?;
-        let before = self.loss.replace(loss.read_back()?);
-        before.map(Pending::wait).transpose()?;
+        self.losses.push_back(loss.read_back()?);
+        let behind = match self.x.device() {
+            Device::Cuda(gpu) => 1 + usize::from(gpu.uses_graphs()?),
+            _ => 1,
+        };
+        while self.losses.len() > behind {
+            self.losses.pop_front().map(Pending::wait).transpose()?;
+        }
         autograd::backward(&loss)?;
         self.opt.step()?;
         self.step += 1;
         Ok(())
     }
 
-    fn infer(&self) -> Result<Tensor> {
-        autograd::no_grad(|| self.model.forward(&self.x, &Context::eval()))
+    fn infer(&mut self) -> Result<Tensor> {
+        self.step += 1;
+        let number = self.step as usize;
+        self.x
+            .device()
+            .step(("validate", number), || autograd::no_grad(|| self.model.forward(&self.x, &Context::eval())))
     }
 }
 
@@ -135,7 +151,14 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
             GPU_NETWORKS.into_iter().flat_map(|network| batches.iter().map(move |&n| (network, n, 224))).collect()
         }
     };
-    let way = if b.on_gpu() { ladder::highest()?.name() } else { "" };
+    // With steps given to a GPU work by work, and as graphs.
+    let ways: Vec<(String, bool)> = match b.device {
+        Device::Cuda(_) => {
+            let rung = ladder::highest()?.name();
+            vec![(rung.to_owned(), false), (format!("{rung}+graph"), true)]
+        }
+        _ => Vec::new(),
+    };
     for (name, n, size) in cases {
         let mut arch = Arch::by_name(name)?;
         if b.tiny {
@@ -152,12 +175,20 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
             profile(&b, &mut trainer, &case, b.flag("--shapes"))?;
             continue;
         }
-        if b.on_gpu() {
-            b.pictures(&full, way, n, step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
-            b.pictures(&infer, way, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
+        if let Device::Cuda(gpu) = b.device {
+            let graphs = |on| gpu.use_graphs(on);
+            for (way, on) in &ways {
+                graphs(*on);
+                b.pictures(&full, way, n, step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+                b.pictures(&infer, way, n, forward, || drop(trainer.infer().unwrap_or_else(|e| panic!("{e}"))));
+            }
             // Batch norm goes on training in a frozen body, so there is a way back through it, but no weight gradient.
             trainer.opt.freeze()?;
-            b.pictures(&frozen, way, n, frozen_step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            for (way, on) in &ways {
+                graphs(*on);
+                b.pictures(&frozen, way, n, frozen_step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
+            }
+            graphs(false);
         } else {
             b.case(&full, step, 0.0, || trainer.step().expect("the shapes fit"));
             b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));

@@ -52,12 +52,16 @@ struct Augment {
     Resample pass[2];
     i32 normalizes;
     f32 mean[3], std[3];
-    i32 boxes; // 0 to 8
-    Rect erased[8];
+};
+LAYOUT(Augment, n, h, w, pass, normalizes, mean, std)
+
+struct Erased { // in memory, as all that is drawn for a batch: so every step launches the same
+    i32 boxes; // 1 to 8
+    Rect areas[8];
     u32 key[2];     // of the noise in the boxes
     u32 counter[4]; // its first word is the number's place in the batch
 };
-LAYOUT(Augment, n, h, w, pass, normalizes, mean, std, boxes, erased, key, counter)
+LAYOUT(Erased, boxes, areas, key, counter)
 
 struct Rgb {
     f32 c[3];
@@ -217,16 +221,17 @@ __device__ __forceinline__ void shift_hue(Rgb& v, f32 shift)
 }
 
 // Normal noise (Box and Muller) for number `place` of the batch, from two words of its own block of random bits.
-__device__ __forceinline__ f32 noise(const Augment& a, i64 place)
+__device__ __forceinline__ f32 noise(const Erased& a, i64 place)
 {
     const Philox bits = philox(a.key[0], a.key[1], {{(u32)place, a.counter[1], a.counter[2], a.counter[3]}});
     const f32 u = ((f32)(bits.x[0] >> 8) + 0.5f) / 16777216.0f, v = ((f32)(bits.x[1] >> 8) + 0.5f) / 16777216.0f;
     return sqrtf(-2 * logf(u)) * cospif(2 * v); // cosf would keep a table on the stack for large angles
 }
 
-// samples [passes, N], lights [N] or null -> out [N, h, w, 3]
+// samples [passes, N], lights [N] or null, erased or null -> out [N, h, w, 3]
 template <typename T, i32 PASSES>
-__global__ void __launch_bounds__(256, 2) augment(const __grid_constant__ Augment a, const u8* bytes, const Sample* samples, const Light* lights, T* out)
+__global__ void __launch_bounds__(256, 2) augment(
+    const __grid_constant__ Augment a, const u8* bytes, const Sample* samples, const Light* lights, const Erased* erased, T* out)
 {
     const i32 height = PASSES ? a.pass[PASSES - 1].height : a.h, width = PASSES ? a.pass[PASSES - 1].width : a.w;
     const i64 count = (i64)a.n * height * width;
@@ -248,15 +253,15 @@ __global__ void __launch_bounds__(256, 2) augment(const __grid_constant__ Augmen
             if (lights[n].hue != 0)
                 shift_hue(v, lights[n].hue);
         }
-        bool erased = false;
-        for (i32 k = 0; k < a.boxes; k++) {
-            const Rect& box = a.erased[k];
-            erased |= y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
+        bool covered = false;
+        for (i32 k = 0; erased && k < erased->boxes; k++) {
+            const Rect& box = erased->areas[k];
+            covered |= y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
         }
         for (i32 c = 0; c < 3; c++) {
             f32 z = a.normalizes ? (v.c[c] - a.mean[c]) / a.std[c] : v.c[c];
-            if (erased)
-                z = noise(a, i * 3 + c);
+            if (covered)
+                z = noise(*erased, i * 3 + c);
             out[i * 3 + c] = from_f32<T>(z);
         }
     }

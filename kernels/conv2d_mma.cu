@@ -17,6 +17,9 @@
 //   dx          dy from a tap, along K         w, along C: transposed     taps x K, likewise
 //   dw          dy, along K: transposed        x, along C: transposed     pixels, 32 a step (16 in f32)
 //
+// Numbers beyond the end of the reduction, or outside the picture, are brought as 0. Rows and columns of results that don't exist are
+// made of whatever lies at the beginning, and never stored.
+//
 // "Transposed" costs nothing in 16 bits: ldmatrix can turn a fragment while it loads it. So w is never copied into another order.
 //
 // Grids are one line of blocks: the tiles of one row of results are neighbours, so that what they all read is still in the cache.
@@ -32,78 +35,81 @@ using mma_tile::DEPTH;
 using mma_tile::Product;
 using mma_tile::Stage;
 
-// A walk along (tap, channel): a step is a tap and DEPTH of its channels; the last step of a tap may hang over.
+// The pointer so many bytes further on.
+template <typename T> __device__ __forceinline__ const T* further(const T* p, i64 bytes) { return (const T*)((const u8*)p + bytes); }
+
+// A walk along (tap, channel): a step is a tap and DEPTH of its channels; the last step of a tap may hang over. It knows how far a and b
+// have come, in bytes: additions, where products of sizes would cost as much as the step's own. The host refuses what 32 bits don't hold.
 template <typename T> struct Walk {
     i32 r = 0, s = 0, c = 0;
+    i32 a = 0, b = 0;
     i32 taps_w, channels;
-    __device__ Walk(i32 taps_w, i32 channels) : taps_w(taps_w), channels(channels) {}
-    __device__ static i32 steps(i32 taps, i32 channels) { return taps * ceil_div(channels, DEPTH<T>); }
-    __device__ void next()
+    i32 b_step;       // to the next channels
+    i32 a_tap, b_tap; // from behind a tap's last channels to the next tap
+    i32 a_row, b_row; // from behind a row's last tap to the next row's first, besides
+    __device__ static i32 per_tap(i32 channels) { return ceil_div(channels, DEPTH<T>); }
+    __device__ static i32 steps(i32 taps, i32 channels) { return taps * per_tap(channels); }
+    __device__ __forceinline__ void next()
     {
         c += DEPTH<T>;
+        a += mma_tile::STEP_BYTES;
+        b += b_step;
         if (c >= channels) {
             c = 0;
+            a += a_tap;
+            b += b_tap;
             if (++s == taps_w) {
                 s = 0;
                 r++;
+                a += a_row;
+                b += b_row;
             }
         }
     }
 };
 
-// In the loaders below, thread t brings chunk t % 4 of a step to rows t / 4, t / 4 + 64, ..
-
-// x under the taps: row m is output pixel m0 + m.
-template <typename T, i32 BM> struct Pixels {
-    static constexpr bool ALONG_K = true;
+// a: x under the taps, row m is output pixel m0 + m. b: w, row n is output channel n0 + n. Thread t brings chunk t % 4 of a step to rows
+// t / 4, t / 4 + 64, .. of both.
+template <typename T, i32 BM, i32 BN> struct ForwardOperands {
+    static constexpr bool A_ALONG_K = true, B_ALONG_K = true;
     Conv g;
     Walk<T> walk;
-    const T* x;
-    i64 start[BM / 64]; // of this thread's rows: the place of tap (0, 0), which may be outside the picture
+    i32 chunk, to; // what this thread brings, and where to
+    const T* x[BM / 64]; // this chunk of this thread's rows under tap (0, 0), which may be outside the picture
     i32 h[BM / 64], v[BM / 64];
-    __device__ Pixels(const Conv& g, const T* x, i64 m0, i64 pixels) : g(g), walk(g.s, g.c), x(x)
+    const T* w;
+    i32 rows; // bytes from this thread's row to its next
+    __device__ ForwardOperands(const Conv& g, const T* x0, const T* w0, i64 m0, i64 pixels, i32 n0) : g(g)
     {
+        const i32 size = sizeof(T), behind = Walk<T>::per_tap(g.c) * DEPTH<T>;
+        walk.taps_w = g.s, walk.channels = g.c;
+        walk.b_step = mma_tile::STEP_BYTES;
+        walk.a_tap = walk.b_tap = (g.c - behind) * size;
+        walk.a_row = (g.w - g.s) * g.c * size, walk.b_row = 0;
+        chunk = threadIdx.x % 4 * CHUNK<T>;
+        to = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
         for (i32 j = 0; j < BM / 64; j++) {
             const i64 m = m0 + threadIdx.x / 4 + j * 64;
             const i32 i = (i32)m, q = i % g.q, p = i / g.q % g.p, n = i / g.q / g.p;
             h[j] = m < pixels ? p * g.stride_h - g.pad_h : g.h; // beyond the last pixel no tap is inside
             v[j] = q * g.stride_w - g.pad_w;
-            start[j] = (((i64)n * g.h + h[j]) * g.w + v[j]) * g.c;
+            x[j] = x0 + (((i64)n * g.h + h[j]) * g.w + v[j]) * g.c + chunk;
         }
+        const i32 k = n0 + threadIdx.x / 4, filter = g.r * g.s * g.c;
+        w = w0 + (i64)(k < g.k ? k : 0) * filter + chunk;
+        rows = k + 64 < g.k ? 64 * filter * size : 0;
     }
-    __device__ __forceinline__ void load(T* stage)
+    __device__ __forceinline__ void load(T* a, T* b)
     {
-        const i32 chunk = threadIdx.x % 4, c = walk.c + chunk * CHUNK<T>;
-        const i64 tap = ((i64)walk.r * g.w + walk.s) * g.c + c;
+        const bool inside = walk.c + chunk < g.c;
 #pragma unroll
         for (i32 j = 0; j < BM / 64; j++) {
-            const i32 y = h[j] + walk.r, z = v[j] + walk.s;
-            const bool there = c < g.c && y >= 0 && y < g.h && z >= 0 && z < g.w;
-            cp_async16(Stage<T, true, BM>::at(stage, threadIdx.x / 4 + j * 64, chunk), there ? x + start[j] + tap : x, there ? 16 : 0);
+            const bool valid = inside && (u32)(h[j] + walk.r) < (u32)g.h && (u32)(v[j] + walk.s) < (u32)g.w;
+            cp_async16(a + to + j * 64 * DEPTH<T>, further(x[j], walk.a), valid ? 16 : 0);
         }
-        walk.next();
-    }
-};
-
-// w for the forward product: row n is output channel n0 + n.
-template <typename T, i32 BN> struct Filters {
-    static constexpr bool ALONG_K = true;
-    Conv g;
-    Walk<T> walk;
-    const T* w;
-    i32 n0;
-    __device__ Filters(const Conv& g, const T* w, i32 n0) : g(g), walk(g.s, g.c), w(w), n0(n0) {}
-    __device__ __forceinline__ void load(T* stage)
-    {
-        const i32 chunk = threadIdx.x % 4, c = walk.c + chunk * CHUNK<T>;
-        const i32 tap = walk.r * g.s + walk.s;
 #pragma unroll
-        for (i32 j = 0; j < BN / 64; j++) {
-            const i32 row = threadIdx.x / 4 + j * 64, k = n0 + row;
-            const bool there = k < g.k && c < g.c;
-            const T* from = there ? w + ((i64)k * g.r * g.s + tap) * g.c + c : w;
-            cp_async16(Stage<T, true, BN>::at(stage, row, chunk), from, there ? 16 : 0);
-        }
+        for (i32 j = 0; j < BN / 64; j++)
+            cp_async16(b + to + j * 64 * DEPTH<T>, further(w, walk.b + j * rows), inside ? 16 : 0);
         walk.next();
     }
 };
@@ -116,9 +122,8 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN)) 
     const i64 pixels = (i64)g.n * g.p * g.q, m0 = (i64)tile * BM;
     Product<T, BM, BN> product;
     {
-        Pixels<T, BM> a(g, x, m0, pixels);
-        Filters<T, BN> b(g, w, n0);
-        product.multiply(a, b, Walk<T>::steps(g.r * g.s, g.c));
+        ForwardOperands<T, BM, BN> operands(g, x, w, m0, pixels, n0);
+        product.multiply(operands, Walk<T>::steps(g.r * g.s, g.c));
     }
     product.lay_out([&](i32, i32 column, f32& left, f32& right) {
         if (bias && n0 + column < g.k) {
@@ -154,58 +159,54 @@ KERNEL(conv_forward_mma<bf16, 64, 64>)
 KERNEL(conv_forward_mma<f32, 128, 64>)
 KERNEL(conv_forward_mma<f32, 64, 64>)
 
-// dy that the taps of a phase send to input pixels: row m is pixel m0 + m of the phase.
-template <typename T, i32 BM> struct Gradients {
-    static constexpr bool ALONG_K = true;
+// a: dy that the taps of a phase send to input pixels, row m is pixel m0 + m of the phase; brought as in ForwardOperands. b: w, whose k's are
+// (tap, output channel) and whose chunks run along the input channels from n0 on.
+template <typename T, i32 BM, i32 BN> struct InputOperands {
+    static constexpr bool A_ALONG_K = true, B_ALONG_K = false;
+    static constexpr i32 CHUNKS = BN / CHUNK<T>, LINES = mma_tile::THREADS / CHUNKS, EACH = DEPTH<T> / LINES;
     Conv g;
     Walk<T> walk;
-    const T* dy;
-    i64 start[BM / 64]; // where the phase's first tap takes from; may be outside
+    i32 chunk, to_a, to_b; // what this thread brings of dy, and where to
+    const T* dy[BM / 64]; // this chunk of what this thread's rows take from the phase's first tap; may be outside
     i32 p[BM / 64], q[BM / 64];
-    __device__ Gradients(const Conv& g, const Phase& rows, const Phase& columns, const T* dy, i64 m0, i64 pixels)
-        : g(g), walk(columns.taps, g.k), dy(dy)
+    const T* w; // this thread's first line and its chunk, under the phase's first tap
+    __device__ InputOperands(const Conv& g, const Phase& rows, const Phase& columns, const T* dy0, const T* w0, i64 m0, i64 pixels, i32 n0)
+        : g(g)
     {
+        const i32 size = sizeof(T), behind = Walk<T>::per_tap(g.k) * DEPTH<T>;
+        const i32 filter = g.r * g.s * g.c; // from an output channel to the next
+        walk.taps_w = columns.taps, walk.channels = g.k;
+        walk.b_step = DEPTH<T> * filter * size;
+        walk.a_tap = (-g.k - behind) * size, walk.b_tap = (g.stride_w * g.c - behind * filter) * size;
+        walk.a_row = (columns.taps - g.q) * g.k * size;
+        walk.b_row = (g.stride_h * g.s - columns.taps * g.stride_w) * g.c * size;
+        chunk = threadIdx.x % 4 * CHUNK<T>;
+        to_a = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
+        to_b = Stage<T, false, BN>::at(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
         for (i32 j = 0; j < BM / 64; j++) {
             const i64 m = m0 + threadIdx.x / 4 + j * 64;
             const i32 i = (i32)m, column = i % columns.count, row = i / columns.count % rows.count, n = i / columns.count / rows.count;
             p[j] = m < pixels ? (rows.start + row * g.stride_h + g.pad_h - rows.tap) / g.stride_h : -1;
             q[j] = (columns.start + column * g.stride_w + g.pad_w - columns.tap) / g.stride_w;
-            start[j] = (((i64)n * g.p + p[j]) * g.q + q[j]) * g.k;
+            dy[j] = dy0 + (((i64)n * g.p + p[j]) * g.q + q[j]) * g.k + chunk;
         }
+        const i32 line = threadIdx.x / CHUNKS, c = n0 + threadIdx.x % CHUNKS * CHUNK<T>;
+        w = w0 + (((i64)line * g.r + rows.tap) * g.s + columns.tap) * g.c + (c < g.c ? c : 0);
     }
-    __device__ __forceinline__ void load(T* stage)
+    __device__ __forceinline__ void load(T* a, T* b)
     {
-        const i32 chunk = threadIdx.x % 4, k = walk.c + chunk * CHUNK<T>;
-        const i64 tap = ((i64)walk.r * g.q + walk.s) * g.k - k;
+        const bool inside = walk.c + chunk < g.k;
+        const i32 k = walk.c + threadIdx.x / CHUNKS;
 #pragma unroll
         for (i32 j = 0; j < BM / 64; j++) {
-            const i32 y = p[j] - walk.r, z = q[j] - walk.s;
-            const bool there = k < g.k && y >= 0 && y < g.p && z >= 0 && z < g.q;
-            cp_async16(Stage<T, true, BM>::at(stage, threadIdx.x / 4 + j * 64, chunk), there ? dy + start[j] - tap : dy, there ? 16 : 0);
+            const bool valid = inside && (u32)(p[j] - walk.r) < (u32)g.p && (u32)(q[j] - walk.s) < (u32)g.q;
+            cp_async16(a + to_a + j * 64 * DEPTH<T>, further(dy[j], walk.a), valid ? 16 : 0);
         }
-        walk.next();
-    }
-};
-
-// w for the input gradient: k's are (tap, output channel), chunks run along the input channels from n0 on.
-template <typename T, i32 BN> struct FiltersByInput {
-    static constexpr bool ALONG_K = false;
-    static constexpr i32 CHUNKS = BN / CHUNK<T>;
-    Conv g;
-    Walk<T> walk;
-    Phase rows, columns;
-    const T* w;
-    i32 n0;
-    __device__ __forceinline__ void load(T* stage)
-    {
-        const i32 chunk = threadIdx.x % CHUNKS, c = n0 + chunk * CHUNK<T>;
-        const i32 r = rows.tap + walk.r * g.stride_h, s = columns.tap + walk.s * g.stride_w;
+        const T* from = further(w, walk.b);
 #pragma unroll
-        for (i32 line = threadIdx.x / CHUNKS; line < DEPTH<T>; line += mma_tile::THREADS / CHUNKS) {
-            const i32 k = walk.c + line;
-            const bool there = k < g.k && c < g.c;
-            const T* from = there ? w + (((i64)k * g.r + r) * g.s + s) * g.c + c : w;
-            cp_async16(Stage<T, false, BN>::at(stage, line, chunk), from, there ? 16 : 0);
+        for (i32 j = 0; j < EACH; j++) {
+            cp_async16(b + to_b + j * LINES * BN, from, k + j * LINES < g.k ? 16 : 0);
+            from += (i64)LINES * g.r * g.s * g.c;
         }
         walk.next();
     }
@@ -237,9 +238,8 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN))
     }
     Product<T, BM, BN> product;
     {
-        Gradients<T, BM> a(g, rows, columns, dy, m0, pixels);
-        FiltersByInput<T, BN> b{g, Walk<T>(columns.taps, g.k), rows, columns, w, n0};
-        product.multiply(a, b, Walk<T>::steps(rows.taps * columns.taps, g.k));
+        InputOperands<T, BM, BN> operands(g, rows, columns, dy, w, m0, pixels, n0);
+        product.multiply(operands, Walk<T>::steps(rows.taps * columns.taps, g.k));
     }
     product.lay_out([](i32, i32, f32, f32) {});
     const i32 c = n0 + product.column();
@@ -287,55 +287,51 @@ KERNEL(conv_input_gradient_mma<bf16, 64, 64>)
 KERNEL(conv_input_gradient_mma<f32, 128, 64>)
 KERNEL(conv_input_gradient_mma<f32, 64, 64>)
 
-// dy with pixels as k's: chunks run along the output channels from m0 on.
-template <typename T, i32 BM> struct GradientsByPixel {
-    static constexpr bool ALONG_K = false;
-    static constexpr i32 CHUNKS = BM / CHUNK<T>;
+// Pixels begin .. end - 1 as k's. a: dy, chunks run along the output channels from m0 on. b: x under one tap, chunks run along the input
+// channels from c0 on.
+template <typename T, i32 BM, i32 BN> struct WeightOperands {
+    static constexpr bool A_ALONG_K = false, B_ALONG_K = false;
+    static constexpr i32 A_CHUNKS = BM / CHUNK<T>, A_LINES = mma_tile::THREADS / A_CHUNKS;
+    static constexpr i32 B_CHUNKS = BN / CHUNK<T>, B_LINES = mma_tile::THREADS / B_CHUNKS, EACH = DEPTH<T> / B_LINES;
     Conv g;
-    const T* dy;
-    i32 m0;
-    i64 pixel, end;
-    __device__ __forceinline__ void load(T* stage)
-    {
-        const i32 chunk = threadIdx.x % CHUNKS, k = m0 + chunk * CHUNK<T>;
-#pragma unroll
-        for (i32 line = threadIdx.x / CHUNKS; line < DEPTH<T>; line += mma_tile::THREADS / CHUNKS) {
-            const bool there = pixel + line < end && k < g.k;
-            cp_async16(Stage<T, false, BM>::at(stage, line, chunk), there ? dy + (pixel + line) * g.k + k : dy, there ? 16 : 0);
-        }
-        pixel += DEPTH<T>;
-    }
-};
-
-// x under one tap with output pixels as k's: chunks run along the input channels from c0 on.
-template <typename T, i32 BN> struct PixelsUnderTap {
-    static constexpr bool ALONG_K = false;
-    static constexpr i32 CHUNKS = BN / CHUNK<T>, LINES = mma_tile::THREADS / CHUNKS, EACH = DEPTH<T> / LINES;
-    Conv g;
-    const T* x;
-    i32 r, s, c0;
-    i64 pixel, end;
+    i32 left;    // pixels, from the next step on
+    i32 to_a, to_b;
+    const T* dy; // this thread's first line and its chunk
+    const T* x; // this thread's chunk of the first pixel
+    i32 r, s;   // where the tap lies beside an output pixel
     i32 n[EACH], p[EACH], q[EACH]; // of this thread's lines
     i32 dn, dp, dq;                // a step further
-    __device__ PixelsUnderTap(const Conv& g, const T* x, i32 tap, i32 c0, i64 begin, i64 end)
-        : g(g), x(x), r(tap / g.s - g.pad_h), s(tap % g.s - g.pad_w), c0(c0), pixel(begin), end(end)
+    __device__ WeightOperands(const Conv& g, const T* x0, const T* dy0, i32 tap, i32 m0, i32 c0, i64 begin, i64 end)
+        : g(g), left((i32)(end - begin)), r(tap / g.s - g.pad_h), s(tap % g.s - g.pad_w)
     {
+        const i32 k = m0 + threadIdx.x % A_CHUNKS * CHUNK<T>, c = c0 + threadIdx.x % B_CHUNKS * CHUNK<T>;
+        to_a = Stage<T, false, BM>::at(threadIdx.x / A_CHUNKS, threadIdx.x % A_CHUNKS);
+        to_b = Stage<T, false, BN>::at(threadIdx.x / B_CHUNKS, threadIdx.x % B_CHUNKS);
+        dy = dy0 + (begin + threadIdx.x / A_CHUNKS) * g.k + (k < g.k ? k : 0);
+        x = x0 + (c < g.c ? c : 0);
         for (i32 j = 0; j < EACH; j++) {
-            const i32 i = (i32)(begin + threadIdx.x / CHUNKS + j * LINES);
+            const i32 i = (i32)(begin + threadIdx.x / B_CHUNKS + j * B_LINES);
             q[j] = i % g.q, p[j] = i / g.q % g.p, n[j] = i / g.q / g.p;
         }
         dq = DEPTH<T> % g.q, dp = DEPTH<T> / g.q % g.p, dn = DEPTH<T> / g.q / g.p;
     }
-    __device__ __forceinline__ void load(T* stage)
+    __device__ __forceinline__ void load(T* a, T* b)
     {
-        const i32 chunk = threadIdx.x % CHUNKS, c = c0 + chunk * CHUNK<T>;
+        const i32 a_line = threadIdx.x / A_CHUNKS, b_line = threadIdx.x / B_CHUNKS;
+        const i64 row = (i64)g.k * (i64)sizeof(T);
+#pragma unroll
+        for (i32 j = 0; j < DEPTH<T> / A_LINES; j++) {
+            const bool valid = a_line + j * A_LINES < left;
+            cp_async16(a + to_a + j * A_LINES * BM, further(dy, j * A_LINES * row), valid ? 16 : 0);
+        }
+        dy = further(dy, DEPTH<T> * row);
 #pragma unroll
         for (i32 j = 0; j < EACH; j++) {
-            const i32 line = threadIdx.x / CHUNKS + j * LINES;
             const i32 h = p[j] * g.stride_h + r, v = q[j] * g.stride_w + s;
-            const bool there = pixel + line < end && c < g.c && h >= 0 && h < g.h && v >= 0 && v < g.w;
-            const T* from = there ? x + (((i64)n[j] * g.h + h) * g.w + v) * g.c + c : x;
-            cp_async16(Stage<T, false, BN>::at(stage, line, chunk), from, there ? 16 : 0);
+            const bool valid = b_line + j * B_LINES < left && (u32)h < (u32)g.h && (u32)v < (u32)g.w;
+            // A product of 32 bits by 32 bits and a sum: one instruction.
+            const T* from = further(x, (i64)((n[j] * g.h + h) * g.w + v) * (i32)(g.c * sizeof(T)));
+            cp_async16(b + to_b + j * B_LINES * BN, from, valid ? 16 : 0);
             // Additions with carries, where two divisions would cost more.
             q[j] += dq;
             p[j] += dp;
@@ -349,7 +345,7 @@ template <typename T, i32 BN> struct PixelsUnderTap {
                 n[j]++;
             }
         }
-        pixel += DEPTH<T>;
+        left -= DEPTH<T>;
     }
 };
 
@@ -364,9 +360,8 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN)) 
     const i32 m0 = blockIdx.x / across * BM, tap = blockIdx.x % across / per_tap, c0 = blockIdx.x % per_tap * BN;
     Product<T, BM, BN> product;
     {
-        GradientsByPixel<T, BM> a{g, dy, m0, begin, end};
-        PixelsUnderTap<T, BN> b(g, x, tap, c0, begin, end);
-        product.multiply(a, b, begin < end ? (i32)ceil_div(end - begin, (i64)DEPTH<T>) : 0);
+        WeightOperands<T, BM, BN> operands(g, x, dy, tap, m0, c0, begin, end);
+        product.multiply(operands, begin < end ? (i32)ceil_div(end - begin, (i64)DEPTH<T>) : 0);
     }
     f32* const out = partial + blockIdx.y * (i64)g.k * width + (i64)tap * g.c;
     product.each_pair([&](i32 row, i32 column, f32 left, f32 right) {

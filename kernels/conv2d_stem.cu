@@ -74,10 +74,11 @@ __global__ void __launch_bounds__(mma_tile::THREADS, 2) conv_forward_stem(Conv g
         const i32 c = i % DEEP, s = i / DEEP % TAPS, k = i / ROW % CHANNELS, r = i / ROW / CHANNELS;
         const bool there = c < g.c && s < g.s && k0 + k < g.k;
         T* stage = filters + r * CHANNELS * ROW;
-        mma_tile::Stage<T, true, CHANNELS>::at(stage, k, i % ROW / 8)[i % 8] =
+        stage[mma_tile::Stage<T, true, CHANNELS>::at(k, i % ROW / 8) + i % 8] =
             there ? w[(((i64)(k0 + k) * WINDOW + r) * g.s + s) * g.c + c] : from_f32<T>(0);
     }
     P product;
+    const mma_tile::Fragments<T, true, CHANNELS, P::FRAGMENTS_N / 2, false> of_filters(P::warp_n());
     f32 sum[8] = {}, squares[8] = {};
     const i32 k = k0 + product.column();
     for (i32 t = 0; t < TILES; t++) {
@@ -98,7 +99,7 @@ __global__ void __launch_bounds__(mma_tile::THREADS, 2) conv_forward_stem(Conv g
                     ldmatrix_x4(fa[i], window(patch, P::warp_m() / TILE_Q + i, matrix % 2 * 8 + row, r, half * 2 + matrix / 2));
 #pragma unroll
                 for (i32 j = 0; j < P::FRAGMENTS_N / 2; j++)
-                    mma_tile::load_b<T, true, CHANNELS>(fb[j], filters + r * CHANNELS * ROW, P::warp_n() + j * 16, half);
+                    of_filters.load(fb[j], filters + r * CHANNELS * ROW, j, half);
                 product.multiply_add(fa, fb);
             }
         product.lay_out([&](i32, i32 column, f32& left, f32& right) {
@@ -133,11 +134,12 @@ template <typename T>
 __global__ void __launch_bounds__(mma_tile::THREADS, 2) conv_weight_gradient_stem(Conv g, const T* x, const T* dy, f32* partial, i32 share)
 {
     constexpr i32 PIXELS = TILE_P * TILE_Q;
-    T* const gradients = (T*)smem_raw; // 4 stages of [32 pixels][64 channels]
+    T* const gradients = (T*)smem_raw; // [128 pixels][64 channels]
     T* const patch = gradients + PIXELS * CHANNELS;
     const i32 k0 = blockIdx.y * CHANNELS, tiles = Tile::count(g), lane = threadIdx.x % WARP, matrix = lane / 8, row = lane % 8;
     // 4 x 2 warps: 16 channels, and half of the 14 pairs of chunks that 7 rows of the window have.
     const i32 warp = threadIdx.x / WARP, m = warp % 4 * 16, first = warp / 4 * WINDOW;
+    const mma_tile::Fragments<T, false, CHANNELS, 1, true> of_gradients(m);
     f32 sum[WINDOW][2][4] = {};
     for (i32 t = 0; t < share; t++) {
         const i32 number = blockIdx.x * share + t;
@@ -150,7 +152,7 @@ __global__ void __launch_bounds__(mma_tile::THREADS, 2) conv_weight_gradient_ste
             const i32 p = tile.p + pixel / TILE_Q, q = tile.q + pixel % TILE_Q;
             const bool there = p < g.p && q < g.q && k < g.k;
             const T* from = there ? dy + (((i64)tile.n * g.p + p) * g.q + q) * g.k + k : dy;
-            cp_async16(mma_tile::Stage<T, false, CHANNELS>::at(gradients + pixel / 32 * 32 * CHANNELS, pixel % 32, chunk), from, there ? 16 : 0);
+            cp_async16(gradients + mma_tile::Stage<T, false, CHANNELS>::at(pixel, chunk), from, there ? 16 : 0);
         }
         cp_async_commit();
         load_patch(g, x, tile, patch);
@@ -159,7 +161,7 @@ __global__ void __launch_bounds__(mma_tile::THREADS, 2) conv_weight_gradient_ste
 #pragma unroll 1
         for (i32 p = 0; p < TILE_P; p++) { // 16 pixels of the reduction are a row of the tile
             u32 fa[4], fb[4];
-            mma_tile::load_a<T, false, CHANNELS>(fa, gradients + p / 2 * 32 * CHANNELS, m, p % 2);
+            of_gradients.load(fa, gradients + p * TILE_Q * CHANNELS, 0, 0);
 #pragma unroll
             for (i32 i = 0; i < WINDOW; i++) {
                 const i32 pair = first + i; // of chunks: the window's row pair / 2

@@ -26,19 +26,24 @@ KERNEL(mix_up<bf16>)
 
 struct CutMix {
     i32 height, width, channels;
-    i32 top, bottom, left, right; // the rectangle: first row and column, and those behind the last
 };
-LAYOUT(CutMix, height, width, channels, top, bottom, left, right)
+LAYOUT(CutMix, height, width, channels)
 
-// Pictures [N, H, W, C].
-template <typename T> __global__ void cut_mix(CutMix g, const T* x, const i64* partners, T* y, i64 items)
+struct Cut { // the rectangle: first row and column, and those behind the last
+    i32 top, bottom, left, right;
+};
+LAYOUT(Cut, top, bottom, left, right)
+
+// Pictures [N, H, W, C]. The rectangle is read from memory and is no argument: so every step launches the same.
+template <typename T> __global__ void cut_mix(CutMix g, const Cut* rectangle, const T* x, const i64* partners, T* y, i64 items)
 {
+    const Cut cut = *rectangle;
     const i64 line = (i64)g.width * g.channels, n = g.height * line;
     for (i64 item = blockIdx.y; item < items; item += gridDim.y) {
         const T *own = x + item * n, *other = x + partners[item] * n;
         for (i64 i = first(); i < n; i += step()) {
             const i32 row = (i32)(i / line), column = (i32)(i % line) / g.channels;
-            const bool inside = row >= g.top && row < g.bottom && column >= g.left && column < g.right;
+            const bool inside = row >= cut.top && row < cut.bottom && column >= cut.left && column < cut.right;
             y[item * n + i] = inside ? other[i] : own[i];
         }
     }

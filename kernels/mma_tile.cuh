@@ -14,16 +14,20 @@
 // 128 x 128 reads half as much as 128 x 64 for a product, and wants large matrices to fill the GPU's processors; 64 x 64 fills them
 // with small ones. The host chooses by a formula of the sizes (src/ops/conv2d/tile.rs).
 //
-//     tile        warps   a warp's part   shared memory   blocks that fit on a processor (sm_80, sm_90)
+//     tile        warps   a warp's part   shared memory   blocks on a processor (sm_80, sm_90)
 //     128 x 128   2 x 4   64 x 32         64 KiB          2
-//     128 x  64   4 x 2   32 x 32         48 KiB          3
-//      64 x  64   4 x 2   16 x 32         32 KiB          4
+//     128 x  64   4 x 2   32 x 32         48 KiB          2
+//      64 x  64   4 x 2   16 x 32         32 KiB          3
 //
-// An operand is a struct with
-//     static constexpr bool ALONG_K     chunks of 16 bytes run along k (its stage is [row][k]), or along m or n ([k][row])
-//     void load(T* stage)               starts the copies of the next step's numbers, by all threads of the block; numbers that
-//                                       don't exist become 0. It is called once for each step, in order.
-// and places chunks in its stage with Stage<..>::at.
+// The operands are a struct with
+//     static constexpr bool A_ALONG_K, B_ALONG_K   chunks of 16 bytes of a (of b) run along k (its stage is [row][k]), or along m (n) ([k][row])
+//     void load(T* a, T* b)                        starts the copies of the next step's numbers to their stages, by all threads of the block;
+//                                                  numbers that don't exist become 0. It is called once for each step, in order.
+// and places chunks in a stage with Stage<..>::at.
+//
+// A warp issues an instruction a cycle, and a tensor core takes 6 to 8 for an mma. So every instruction that finds an address counts: a step
+// of the 128 x 128 tile has 32 mma and 12 ldmatrix, and each of a thread's 4 copies may cost 10 more at most. Pointers are kept and moved on by
+// what all threads share, and what lies outside is asked for with length 0, from wherever the pointer happens to lead.
 
 #pragma once
 #include "common.cuh"
@@ -35,57 +39,62 @@ inline constexpr i32 STAGES = 4;
 inline constexpr i32 STEP_BYTES = 64; // of a row, along k
 
 // Blocks that shall fit on a processor, for the compiler: it bounds the registers.
-__host__ __device__ constexpr i32 blocks(i32 results) { return results > 4096 ? 2 : 4; }
+__host__ __device__ constexpr i32 blocks(i32 results) { return results > 4096 ? 2 : 3; }
 
 // Numbers in a chunk of 16 bytes, and in a step.
 template <typename T> inline constexpr i32 CHUNK = 16 / sizeof(T);
 template <typename T> inline constexpr i32 DEPTH = STEP_BYTES / sizeof(T);
 
 // Where chunk `chunk` of line `line` lies in the stage of an operand with EXTENT rows: lines are rows of 4 chunks along k, or k's of
-// EXTENT / CHUNK chunks along the rows.
+// EXTENT / CHUNK chunks along the rows. 16 lines further on (8 of f32's k's) everything is the same, so the swap is found once.
 template <typename T, bool ALONG_K, i32 EXTENT> struct Stage {
-    __device__ static T* at(T* stage, i32 line, i32 chunk)
+    __device__ static i32 at(i32 line, i32 chunk)
     {
         if (ALONG_K)
-            return stage + line * DEPTH<T> + (chunk ^ ((line >> 1) & 3)) * CHUNK<T>;
+            return line * DEPTH<T> + (chunk ^ ((line >> 1) & 3)) * CHUNK<T>;
         // f32 is read number by number: 4 lines and 2 neighbouring chunks at once, which must not meet.
         const i32 swap = sizeof(T) == 4 ? (line & 3) * 2 : line & 7;
-        return stage + line * EXTENT + (chunk ^ swap) * CHUNK<T>;
+        return line * EXTENT + (chunk ^ swap) * CHUNK<T>;
     }
 };
 
-// The fragment of a (see mma_m16n8k16) for rows m .. m + 15 and the 32 bytes of k in `half` (0 or 1) of the step. Four matrices of 8
-// rows and 16 bytes, one address a lane.
-template <typename T, bool ALONG_K, i32 EXTENT> __device__ __forceinline__ void load_a(u32 (&a)[4], T* stage, i32 m, i32 half)
-{
-    const i32 lane = threadIdx.x % WARP, matrix = lane / 8, row = lane % 8;
-    if constexpr (ALONG_K) {
-        ldmatrix_x4(a, Stage<T, true, EXTENT>::at(stage, m + matrix % 2 * 8 + row, half * 2 + matrix / 2));
-    } else if constexpr (sizeof(T) == 2) {
-        ldmatrix_x4_trans(a, Stage<T, false, EXTENT>::at(stage, half * 16 + matrix / 2 * 8 + row, m / 8 + matrix % 2));
-    } else { // ldmatrix turns 16-bit numbers only
-        for (i32 i = 0; i < 4; i++) {
-            const i32 line = half * 8 + i / 2 * 4 + lane % 4, at = m + i % 2 * 8 + lane / 4;
-            a[i] = float_bits(Stage<T, false, EXTENT>::at(stage, line, at / 4)[at % 4]);
-        }
-    }
-}
+// How the lanes of a warp find an operand's fragments in a stage, for N fragments of 16 rows from `first` on: of a (see mma_m16n8k16), or
+// pairs of b's, which are 16 columns: the first two registers, the last two. `half` (0 or 1) is one of the two 32 bytes of k of a step.
+template <typename T, bool ALONG_K, i32 EXTENT, i32 N, bool A> struct Fragments {
+    // Offsets that differ from lane to lane; what is added to them is the same for all.
+    i32 at[ALONG_K ? 2 : N];
 
-// Two fragments of b, for columns n .. n + 7 and n + 8 .. n + 15: the first two registers, the last two.
-template <typename T, bool ALONG_K, i32 EXTENT> __device__ __forceinline__ void load_b(u32 (&b)[4], T* stage, i32 n, i32 half)
-{
-    const i32 lane = threadIdx.x % WARP, matrix = lane / 8, row = lane % 8;
-    if constexpr (ALONG_K) {
-        ldmatrix_x4(b, Stage<T, true, EXTENT>::at(stage, n + matrix / 2 * 8 + row, half * 2 + matrix % 2));
-    } else if constexpr (sizeof(T) == 2) {
-        ldmatrix_x4_trans(b, Stage<T, false, EXTENT>::at(stage, half * 16 + matrix % 2 * 8 + row, n / 8 + matrix / 2));
-    } else {
-        for (i32 i = 0; i < 4; i++) {
-            const i32 line = half * 8 + i % 2 * 4 + lane % 4, at = n + i / 2 * 8 + lane / 4;
-            b[i] = float_bits(Stage<T, false, EXTENT>::at(stage, line, at / 4)[at % 4]);
+    __device__ __forceinline__ Fragments(i32 first)
+    {
+        const i32 lane = threadIdx.x % WARP, matrix = lane / 8, row = lane % 8;
+        // Which of the four matrices of an ldmatrix are further along k, and which along the rows: a's and b's registers differ.
+        const i32 along_k = A ? matrix / 2 : matrix % 2, along_rows = A ? matrix % 2 : matrix / 2;
+        if constexpr (ALONG_K)
+            for (i32 half = 0; half < 2; half++)
+                at[half] = Stage<T, true, EXTENT>::at(first + along_rows * 8 + row, half * 2 + along_k);
+        else if constexpr (sizeof(T) == 2)
+            for (i32 i = 0; i < N; i++)
+                at[i] = Stage<T, false, EXTENT>::at(along_k * 8 + row, first / 8 + i * 2 + along_rows);
+        else
+            at[0] = first;
+    }
+
+    __device__ __forceinline__ void load(u32 (&r)[4], T* stage, i32 i, i32 half) const
+    {
+        if constexpr (ALONG_K) {
+            ldmatrix_x4(r, stage + at[half] + i * 16 * DEPTH<T>);
+        } else if constexpr (sizeof(T) == 2) {
+            ldmatrix_x4_trans(r, stage + at[i] + half * 16 * EXTENT);
+        } else { // ldmatrix turns 16-bit numbers only
+            const i32 lane = threadIdx.x % WARP;
+            for (i32 e = 0; e < 4; e++) {
+                const i32 along_k = A ? e / 2 : e % 2, along_rows = A ? e % 2 : e / 2;
+                const i32 line = half * 8 + along_k * 4 + lane % 4, number = at[0] + i * 16 + along_rows * 8 + lane / 4;
+                r[e] = float_bits(stage[Stage<T, false, EXTENT>::at(line, number / 4) + number % 4]);
+            }
         }
     }
-}
+};
 
 // d += a * b for fragments of 32 bytes of k.
 template <typename T> __device__ __forceinline__ void multiply_add(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2])
@@ -153,16 +162,16 @@ template <typename T, i32 BM, i32 BN> struct Product {
             }
     }
 
-    template <typename A, typename B> __device__ __forceinline__ void multiply(A& a, B& b, i32 steps)
+    template <typename Operands> __device__ __forceinline__ void multiply(Operands& operands, i32 steps)
     {
         T* const shared = (T*)smem_raw;
-        const i32 m = warp_m(), n = warp_n();
+        const Fragments<T, Operands::A_ALONG_K, BM, FRAGMENTS_M, true> of_a(warp_m());
+        const Fragments<T, Operands::B_ALONG_K, BN, FRAGMENTS_N / 2, false> of_b(warp_n());
         clear();
         auto load = [&](i32 step) {
             if (step < steps) {
                 T* stage = shared + step % STAGES * STAGE;
-                a.load(stage);
-                b.load(stage + BM * DEPTH<T>);
+                operands.load(stage, stage + BM * DEPTH<T>);
             }
             cp_async_commit(); // an empty group at the end keeps the count of groups in flight
         };
@@ -178,12 +187,12 @@ template <typename T, i32 BM, i32 BN> struct Product {
                 u32 fa[FRAGMENTS_M][4], fb[FRAGMENTS_N / 2][4];
 #pragma unroll
                 for (i32 i = 0; i < FRAGMENTS_M; i++) {
-                    load_a<T, A::ALONG_K, BM>(fa[i], stage, m + i * 16, half);
+                    of_a.load(fa[i], stage, i, half);
                     as_operand<T>(fa[i]);
                 }
 #pragma unroll
                 for (i32 j = 0; j < FRAGMENTS_N / 2; j++) {
-                    load_b<T, B::ALONG_K, BN>(fb[j], stage + BM * DEPTH<T>, n + j * 16, half);
+                    of_b.load(fb[j], stage + BM * DEPTH<T>, j, half);
                     as_operand<T>(fb[j]);
                 }
                 multiply_add(fa, fb);

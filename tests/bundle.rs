@@ -8,6 +8,8 @@
 
 #[path = "parity_augment.rs"]
 mod augment;
+#[path = "graph.rs"]
+mod graph;
 #[path = "parity_networks.rs"]
 mod networks;
 #[path = "emulator.rs"]

@@ -64,14 +64,15 @@ impl Roofs {
         let tera = |rate: f64| rate / 1e12;
         format!(
             "copy {:.2} TB/s read and written, second-level cache {:.2} TB/s read, mma.sync {:.0} (f16), {:.0} (bf16), {:.0} (tf32) TFLOP/s, \
-             fma {:.1} TFLOP/s, launch to launch {:.2} us",
+             fma {:.1} TFLOP/s, launch to launch {:.2} us, in a graph {:.2} us",
             tera(all.copy),
             tera(all.l2_read),
             tera(all.mma[0]),
             tera(all.mma[1]),
             tera(all.mma[2]),
             tera(all.fma),
-            all.launch_gap * 1e6
+            all.launch_gap * 1e6,
+            all.graph_gap * 1e6
         )
     }
 
@@ -79,13 +80,14 @@ impl Roofs {
     pub fn json(&self) -> String {
         let more = self.gpu.map_or(String::new(), |all| {
             format!(
-                ",\"l2_read\":{:.4e},\"mma_f16\":{:.4e},\"mma_bf16\":{:.4e},\"mma_tf32\":{:.4e},\"fma\":{:.4e},\"launch_us\":{:.3}",
+                ",\"l2_read\":{:.4e},\"mma_f16\":{:.4e},\"mma_bf16\":{:.4e},\"mma_tf32\":{:.4e},\"fma\":{:.4e},\"launch_us\":{:.3},\"graph_launch_us\":{:.3}",
                 all.l2_read,
                 all.mma[0],
                 all.mma[1],
                 all.mma[2],
                 all.fma,
-                all.launch_gap * 1e6
+                all.launch_gap * 1e6,
+                all.graph_gap * 1e6
             )
         });
         format!(

@@ -161,6 +161,7 @@ correctness() {
         export ONECYCLE_EMULATOR=off
         tests operations operations::
         tests training training::
+        tests graph graph::
         tests pytorch pytorch::
         tests networks networks::
         tests augment augment::
@@ -210,6 +211,8 @@ verified() {
             done
             note_of "$name" "$hash"
         done <"$here/kernels.txt"
+        # Steps as graphs, which are no file: all of their tests.
+        [ "$(cat "$out/graph.status" 2>/dev/null)" != 0 ] || note_of graph steps
         printf '\n  },\n  "primitives": {'
         first=1
         # Cases are called NAME or NAME.TYPE.
@@ -256,7 +259,7 @@ bench() {
         [ "${PIPESTATUS[0]}" = 0 ] || failed "$what $options"
     done <<'END'
 step --dtype bf16 --kernels fused
-ops --dtype bf16 --quick
+ops --dtype bf16 --quick --kernels fused
 step --dtype bf16 --kernels tensor
 step --dtype f16 --kernels fused
 step --dtype bf16 --kernels tiled --batch 64

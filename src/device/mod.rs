@@ -58,6 +58,21 @@ impl Device {
         (1..cuda::count()).find_map(|number| Device::cuda(number).ok()).map_or(first, Ok)
     }
 
+    /// Runs a step of a loop, which has a name and a number in the loop. On a GPU that uses graphs, steps that do the same are one launch each: [`cuda::step`].
+    ///
+    /// # Errors
+    /// As [`Gpu::step`].
+    pub fn step<T, E: From<Error>>(
+        self,
+        which: (&'static str, usize),
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        match self {
+            Device::Cpu => work(),
+            Device::Cuda(gpu) => gpu.step(which, work),
+        }
+    }
+
     /// Every device of this machine, for code that does the same on each (tests do).
     pub fn all() -> Vec<Device> {
         let gpus = (0..cuda::count()).filter_map(|i| Device::cuda(i).ok());

@@ -224,6 +224,11 @@ pub(crate) fn is_verified(file: &str) -> bool {
     present.is_some_and(|f| matches!(Standing::of(record.kernels.get(file), f.hash), Standing::Verified(_)))
 }
 
+/// Whether training steps have been seen to run rightly as graphs on a GPU: a note called `graph`.
+pub(crate) fn graphs_are_verified() -> bool {
+    Record::built_in().kernels.contains_key("graph")
+}
+
 impl Standing {
     fn of(note: Option<&Verified>, source: &str) -> Standing {
         match note {

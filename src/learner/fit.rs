@@ -196,10 +196,10 @@ impl Learner {
         let epoch = self.epochs_seen;
         let first = std::mem::take(&mut self.at.first_batch);
         let mut batches = Feed::new(&self.dls.train, (epoch, first), self.device, self.kept.clone());
-        for (i, batch) in (first..).zip(&mut batches) {
-            self.set_batch(i, &batch?, Subset::Train, epoch)?;
-            self.level(Level::Batch, Learner::train_batch)?;
-        }
+        self.each_batch("train", first, &mut batches, |learn, i, batch| {
+            learn.set_batch(i, batch, Subset::Train, epoch)?;
+            learn.level(Level::Batch, Learner::train_batch)
+        })?;
         self.at.waited += batches.waited();
         self.take_losses(0)?;
         self.record_losses();
@@ -211,7 +211,8 @@ impl Learner {
         self.forward(&Context::train(self.seed, step).rest_frozen_norms(self.at.norms_rest))?;
         self.event(Event::BeforeBackward)?;
         if let Some(loss) = &self.at.loss {
-            let scale = Tensor::full(self.at.loss_scale, loss.shape(), loss.dtype(), loss.device())?;
+            // As data, not as the argument of a kernel that fills: in f16 it changes, and a step as a graph does not.
+            let scale = Tensor::on_cpu(self.at.loss_scale, loss.shape(), loss.dtype()).to(loss.device())?;
             autograd::backward_with(loss, scale)?;
         }
         self.event(Event::AfterBackward)?;
@@ -222,11 +223,32 @@ impl Learner {
 
     fn validate_pass(&mut self) -> Signal {
         let mut batches = Feed::new(&self.dls.valid, (0, 0), self.device, self.kept.clone());
-        for (i, batch) in (&mut batches).enumerate() {
-            self.set_batch(i, &batch?, Subset::Valid, 0)?;
-            self.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))?;
-        }
+        self.each_batch("validate", 0, &mut batches, |learn, i, batch| {
+            learn.set_batch(i, batch, Subset::Valid, 0)?;
+            learn.level(Level::Batch, |learn| autograd::no_grad(|| learn.forward(&Context::eval())))
+        })?;
         self.at.waited += batches.waited();
+        Ok(())
+    }
+
+    /// Work on every batch from number `first` on; each is a step of the device, which a GPU may get as a whole.
+    fn each_batch(
+        &mut self,
+        name: &'static str,
+        first: usize,
+        batches: &mut Feed,
+        mut work: impl FnMut(&mut Learner, usize, Fed) -> Signal,
+    ) -> Signal {
+        let device = self.device;
+        for i in first.. {
+            let one = || match batches.next() {
+                Some(batch) => work(self, i, batch?).map(|()| true),
+                None => Ok::<bool, Stop>(false),
+            };
+            if !device.step((name, i), one)? {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -242,8 +264,13 @@ impl Learner {
             self.at.coming.push_back((self.at.iter, loss.read_back()?));
             self.at.loss = Some(loss);
         }
-        // A GPU is still busy with this batch. Waiting for the loss before it keeps the host one batch ahead and no more.
-        self.take_losses(usize::from(self.at.training && self.device != Device::Cpu))?;
+        // A GPU is still busy with this batch. Waiting for the loss before it keeps the host one batch ahead and no more. Where steps
+        // are given as a whole, that batch is what the GPU has to do while this one is prepared, so there it is the one before that.
+        let behind = match self.device {
+            Device::Cuda(gpu) if self.at.training => 1 + usize::from(gpu.uses_graphs()?),
+            _ => 0,
+        };
+        self.take_losses(behind)?;
         self.event(Event::AfterLoss)
     }
 
@@ -267,7 +294,9 @@ impl Learner {
     }
 
     /// Makes a batch the present one: batch transforms on the device.
-    fn set_batch(&mut self, i: usize, batch: &Fed, subset: Subset, epoch: u64) -> Result<()> {
+    fn set_batch(&mut self, i: usize, batch: Fed, subset: Subset, epoch: u64) -> Result<()> {
+        // The batch before goes first: this one gets its memory.
+        (self.at.x, self.at.y) = (None, None);
         (self.at.iter, self.at.loss_scale, self.at.mixed) = (i, 1.0, None);
         let draws = BatchDraws { seed: self.dls.seed(), epoch, items: &batch.indices };
         self.at.x = Some(self.dls.batch_tfms().apply(&batch.bytes, subset, &draws, self.dtype)?);

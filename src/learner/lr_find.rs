@@ -171,7 +171,7 @@ struct LrFinder {
 }
 
 impl LrFinder {
-    /// Takes in the losses that have arrived. A GPU's come a batch late: then one batch more is computed than is used.
+    /// Takes in the losses that have arrived. A GPU's come a batch or two late: then as many more are computed than are used.
     fn take(&mut self, learn: &Learner) -> Signal {
         let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
         for &loss in &learn.recorder().raw[self.seen..] {

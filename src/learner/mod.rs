@@ -421,7 +421,7 @@ impl Learner {
     }
 
     /// During a fit: the mean loss of the latest batch whose loss is known, [`Learner::loss_iter`]. A GPU's is that of the batch
-    /// before, since nobody waits for the present one.
+    /// before, since nobody waits for the present one; where steps are [graphs](crate::device::cuda::step), of the one before that.
     pub fn loss(&self) -> f64 {
         self.at.loss_value
     }

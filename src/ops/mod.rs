@@ -54,6 +54,7 @@ pub use unscale::unscale;
 pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
     vec![
         augment::cuda::Augment::layout(),
+        augment::cuda::Erased::layout(),
         augment::cuda::Light::layout(),
         augment::cuda::Rect::layout(),
         augment::cuda::Resample::layout(),
@@ -61,9 +62,11 @@ pub fn kernel_layouts() -> Vec<crate::device::cuda::launch::Layout> {
         batch_norm::cuda::Norm::layout(),
         conv2d::cuda::Conv::layout(),
         cross_entropy::cuda::CrossEntropy::layout(),
+        dropout::cuda::Draw::layout(),
         dropout::cuda::Dropout::layout(),
         gradient_norm::cuda::Gradient::layout(),
         max_pool::cuda::MaxPool::layout(),
+        mix::cuda::Cut::layout(),
         mix::cuda::CutMix::layout(),
         optimizer_step::cuda::Piece::layout(),
         optimizer_step::cuda::Update::layout(),

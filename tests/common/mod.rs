@@ -5,6 +5,7 @@ pub mod colours;
 pub mod drawn;
 pub mod emulated;
 pub mod http;
+pub mod nothing;
 pub mod pictures;
 #[cfg(feature = "cli")]
 pub mod program;

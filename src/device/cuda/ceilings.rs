@@ -29,6 +29,8 @@ pub struct Ceilings {
     pub mma: [f64; 3],
     /// Seconds from one empty kernel to the next in the stream.
     pub launch_gap: f64,
+    /// The same where many are one graph; the stream's where the device makes none.
+    pub graph_gap: f64,
 }
 
 impl Ceilings {
@@ -91,17 +93,23 @@ pub fn measure(gpu: Gpu, tiny: bool) -> Result<Ceilings> {
     let fma = rate(threads * steps as usize * FMA_STEP, seconds);
 
     let launches = if tiny { 2 } else { 2000 };
-    let launch_gap = median(gpu, samples, || {
+    let empty = || -> Result<()> {
         for _ in 0..launches {
             let launch = Launch { grid: [1; 3], block: [32, 1, 1], shared: 0 };
             // SAFETY: it takes a number, and touches nothing.
             unsafe { gpu.launch(kernel!("ceiling_empty"), launch, (0i32,)) }?;
         }
         Ok(())
+    };
+    let launch_gap = median(gpu, samples, empty)? / f64::from(launches);
+    let graph_gap = gpu.with_graphs(|| {
+        // The second time it becomes a graph, which the median doesn't see.
+        gpu.step(("ceiling", 0), empty)?;
+        median(gpu, samples, || gpu.step(("ceiling", 0), empty))
     })? / f64::from(launches);
 
     let copy = copy_rate(gpu, if tiny { 1 << 20 } else { 1 << 30 })?;
-    Ok(Ceilings { copy, l2_read, fma, mma, launch_gap })
+    Ok(Ceilings { copy, l2_read, fma, mma, launch_gap, graph_gap })
 }
 
 struct Loops {

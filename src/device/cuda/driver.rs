@@ -4,8 +4,8 @@
 //! on the processor. Everything above (the allocator, the launches in `ops/*/cuda.rs`, the learner) is written once and can't tell
 //! which it has.
 //!
-//! The trait is small and dumb on purpose: memory by address, two streams, events, launches. What is clever (caching, staging,
-//! error texts) stands above it, so that both sides get it.
+//! The trait is small and dumb on purpose: memory by address, two streams, events, launches, and work that is kept to be given again
+//! as a whole. What is clever (caching, staging, graphs, error texts) stands above it, so that both sides get it.
 
 use super::kernels::KernelId;
 use std::ffi::c_void;
@@ -13,7 +13,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 /// A device address. 0 is no memory: an optional operand that isn't there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Address(pub u64);
 
@@ -34,18 +34,24 @@ pub enum Stream {
     Compute,
     /// Where batches travel to the device while kernels run.
     Copy,
+    /// Nothing runs here: between [`Driver::capture_begin`] and [`Driver::capture_end`] the work is kept.
+    Capture,
 }
 
 /// A marker in a stream, by the number that the driver gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Event(pub u64);
 
+/// Work that was captured and can be replayed, by the number that the driver gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Graph(pub u64);
+
 /// A kernel that is ready to be launched, by the number that the driver gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Function(pub u64);
 
 /// How many blocks and threads a kernel gets, and how much shared memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
     /// Blocks along x, y and z.
     pub grid: [u32; 3],
@@ -92,7 +98,7 @@ pub struct Argument {
 }
 
 /// Where a copy comes from and where it goes to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transfer {
     /// Host to device. The host memory stays as it is until the copy is done.
     Up(*const u8, Address),
@@ -232,4 +238,27 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// Gives an event back.
     fn destroy(&self, event: Event);
+
+    /// From now on work that this thread gives to [`Stream::Capture`] is kept: kernels with copies of their arguments, copies
+    /// and fills with their addresses.
+    ///
+    /// # Errors
+    /// The driver keeps nothing now.
+    fn capture_begin(&self) -> Result<(), Failure>;
+
+    /// Ends what [`Driver::capture_begin`] began, also after work was refused in between.
+    ///
+    /// # Errors
+    /// The work can't be kept.
+    fn capture_end(&self) -> Result<Graph, Failure>;
+
+    /// Does all the work of a graph, in its order, on the compute stream; may return before it is done. A graph may be replayed
+    /// again before the last time is done.
+    ///
+    /// # Safety
+    /// What was promised for each piece of work when it was kept is true for this time too.
+    unsafe fn replay(&self, graph: Graph) -> Result<(), Failure>;
+
+    /// Gives back a graph that isn't replayed again, and whose last replay is done.
+    fn forget(&self, graph: Graph);
 }

@@ -3,9 +3,11 @@
 //! A kernel's parameters are addresses, numbers and structs, all by value; `Gpu::launch` takes them as a tuple in the order of the
 //! `.cu` file. Structs are declared with `geometry!`, which fixes their layout as C's and remembers it, so that a test can
 //! compare size and offsets with the kernel's side. The driver checks number and sizes where it can (the emulator does).
+//! Inside a [step](super::step) a launch is noted, with copies of its parameters, and given to the driver with the rest of the step.
 
 use super::driver::{Address, Argument, Launch, Stream};
 use super::kernels::KernelId;
+use super::step::Arguments;
 use super::{Gpu, Memory};
 use crate::Result;
 
@@ -13,15 +15,38 @@ use crate::Result;
 ///
 /// # Safety
 /// The type has C's layout and means the same on the device.
-pub unsafe trait Parameter: Copy {}
+pub unsafe trait Parameter: Copy {
+    /// Copies the value to `bytes`, which are as many as it has. Padding isn't written.
+    fn store(&self, bytes: &mut [u8]);
+}
 
 macro_rules! parameter {
     ($($t:ty),*) => { $(
         // SAFETY: the same size and meaning in C.
-        unsafe impl Parameter for $t {}
+        unsafe impl Parameter for $t {
+            fn store(&self, bytes: &mut [u8]) {
+                bytes.copy_from_slice(&self.to_ne_bytes());
+            }
+        }
     )* };
 }
-parameter!(u8, u16, u32, i32, u64, i64, f32, f64, Address);
+parameter!(u8, u16, u32, i32, u64, i64, f32, f64);
+
+// SAFETY: a number of 64 bits, as a pointer is.
+unsafe impl Parameter for Address {
+    fn store(&self, bytes: &mut [u8]) {
+        self.0.store(bytes);
+    }
+}
+
+// SAFETY: as in C, where it is a field of a struct.
+unsafe impl<T: Parameter, const N: usize> Parameter for [T; N] {
+    fn store(&self, bytes: &mut [u8]) {
+        for (value, bytes) in self.iter().zip(bytes.chunks_exact_mut(size_of::<T>())) {
+            value.store(bytes);
+        }
+    }
+}
 
 /// A struct's layout, to be compared with the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +72,15 @@ macro_rules! geometry {
         }
 
         // SAFETY: `repr(C)` with plain fields; a test compares the layout with the kernel's.
-        unsafe impl $crate::device::cuda::launch::Parameter for $name {}
+        unsafe impl $crate::device::cuda::launch::Parameter for $name {
+            fn store(&self, bytes: &mut [u8]) {
+                $(
+                    let from = std::mem::offset_of!($name, $field);
+                    let field = &mut bytes[from..from + size_of::<$t>()];
+                    $crate::device::cuda::launch::Parameter::store(&self.$field, field);
+                )*
+            }
+        }
 
         impl $name {
             /// Size and offsets.
@@ -68,6 +101,9 @@ pub(crate) use geometry;
 pub trait Parameters {
     /// Calls `f` with where each value lies.
     fn with<R>(&self, f: impl FnOnce(&[Argument]) -> R) -> R;
+
+    /// Copies each value.
+    fn store(&self, to: &mut Arguments);
 }
 
 macro_rules! parameters {
@@ -75,6 +111,10 @@ macro_rules! parameters {
         impl<$($t: Parameter),+> Parameters for ($($t,)+) {
             fn with<R>(&self, f: impl FnOnce(&[Argument]) -> R) -> R {
                 f(&[$(Argument { at: std::ptr::from_ref(&self.$i).cast(), size: size_of::<$t>() }),+])
+            }
+
+            fn store(&self, to: &mut Arguments) {
+                $(to.push(&self.$i);)+
             }
         }
     };
@@ -116,6 +156,10 @@ impl Gpu {
             return Ok(());
         }
         let function = self.function(kernel)?;
+        if let Some(mut list) = self.gathering() {
+            list.push_launch(kernel, function, launch, &parameters);
+            return Ok(());
+        }
         // SAFETY: the caller's promise; memory is given back in stream order, so it lives until the kernel is done.
         let launched = parameters.with(|a| unsafe { self.driver().launch(Stream::Compute, function, &launch, a) });
         launched.map_err(|f| self.failed(format!("kernel {} ({launch})", kernel.kernel().name), f))

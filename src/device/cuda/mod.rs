@@ -11,6 +11,7 @@
 //! | which kernels there are, and how code names them | `kernels.rs` |
 //! | where memory comes from and goes to | `memory.rs` |
 //! | how a kernel gets its parameters | `launch.rs` |
+//! | how a training step becomes one launch | `step/` |
 //! | how fast its memory is | `ceilings.rs` |
 //! | whether a GPU does what the emulator does, one instruction at a time | `selftest.rs` |
 //!
@@ -25,6 +26,7 @@ mod memory;
 mod nvidia;
 #[doc(hidden)]
 pub mod selftest;
+pub mod step;
 
 pub(crate) use kernels::{kernel, per_float};
 pub(crate) use launch::geometry;
@@ -48,6 +50,7 @@ struct Context {
     driver: Box<dyn Driver>,
     functions: Box<[OnceLock<Function>]>,
     pool: memory::Pool,
+    steps: step::Steps,
 }
 
 /// The GPU with this number, opened at the first call.
@@ -74,7 +77,12 @@ impl Gpu {
     /// A device behind a driver of the caller's. It stays open as long as the program runs.
     pub fn with_driver(driver: Box<dyn Driver>) -> Gpu {
         let functions = KernelId::all().map(|_| OnceLock::new()).collect();
-        Gpu(Box::leak(Box::new(Context { driver, functions, pool: memory::Pool::default() })))
+        Gpu(Box::leak(Box::new(Context {
+            driver,
+            functions,
+            pool: memory::Pool::default(),
+            steps: step::Steps::default(),
+        })))
     }
 
     /// What the device says of itself.
@@ -92,9 +100,13 @@ impl Gpu {
         self.0.pool.reset_peak();
     }
 
-    /// Gives memory that is kept for reuse back to the driver.
+    /// Gives memory that is kept for reuse back to the driver, and graphs. Inside a [step](Gpu::step) nothing happens: its work, which
+    /// is not given to the driver yet, needs them.
     pub fn release(&self) {
-        self.0.pool.release(*self);
+        if self.gathering().is_none() {
+            self.release_graphs();
+            self.0.pool.release(*self);
+        }
     }
 
     /// Bytes free and in all, as the driver says.
@@ -110,6 +122,7 @@ impl Gpu {
     /// # Errors
     /// [`ErrorKind::Device`] when a kernel failed.
     pub fn synchronize(&self) -> Result<()> {
+        self.hand_over()?;
         let event = self.marked(Stream::Compute)?;
         let done = self.0.driver.synchronize(event);
         self.0.driver.destroy(event);
@@ -122,6 +135,10 @@ impl Gpu {
 
     fn pool(&self) -> &'static memory::Pool {
         &self.0.pool
+    }
+
+    fn steps(&self) -> &'static step::Steps {
+        &self.0.steps
     }
 
     /// A new event behind the work that is on `stream`.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | the device's primary context | shared with whatever else in the process uses the GPU |
 //! | two streams that don't wait for the null stream | copies run beside kernels |
+//! | graphs are captured on a third | what other threads do on the first two meanwhile stays out of them |
 //! | the driver's memory pool, which keeps what it got | its default gives everything back at each synchronisation |
 //! | one module for each kernel file, loaded at its first kernel | start-up pays for what is used |
 //! | machine code first, then text | text is compiled by the driver, a tenth of a second for each kernel |
@@ -18,7 +19,9 @@ mod tests;
 
 pub use library::{driver_version, libcuda_path};
 
-use super::driver::{Address, Argument, Description, Driver, Event, Failure, Function, Launch, Stream, Transfer};
+use super::driver::{
+    Address, Argument, Description, Driver, Event, Failure, Function, Graph, Launch, Stream, Transfer,
+};
 use super::kernels::{IMAGES, Image, KernelId, TABLE};
 use crate::{Error, ErrorKind, Result};
 use cudarc::driver::sys::{self, CUresult};
@@ -45,6 +48,7 @@ pub(crate) struct Nvidia {
     context: sys::CUcontext,
     compute: sys::CUstream,
     copy: sys::CUstream,
+    capture: sys::CUstream,
     /// What the copy stream waits for before it may use new memory.
     allocated: sys::CUevent,
     /// The driver's memory pool; null where the GPU has none.
@@ -130,6 +134,7 @@ pub(crate) fn open(ordinal: usize) -> Result<Nvidia> {
         context: null_mut(),
         compute: null_mut(),
         copy: null_mut(),
+        capture: null_mut(),
         allocated: null_mut(),
         pool: null_mut(),
         shared: attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN).unwrap_or(0),
@@ -183,6 +188,7 @@ impl Nvidia {
         unsafe {
             check(sys::cuStreamCreate(&mut self.compute, flags))?;
             check(sys::cuStreamCreate(&mut self.copy, flags))?;
+            check(sys::cuStreamCreate(&mut self.capture, flags))?;
             check(sys::cuEventCreate(&mut self.allocated, untimed))?;
         }
         if pools {
@@ -214,6 +220,7 @@ impl Nvidia {
         match stream {
             Stream::Compute => self.compute,
             Stream::Copy => self.copy,
+            Stream::Capture => self.capture,
         }
     }
 
@@ -505,6 +512,41 @@ impl Driver for Nvidia {
             unsafe { sys::cuEventDestroy_v2(raw(event)) };
         }
     }
+
+    fn capture_begin(&self) -> Result<(), Failure> {
+        self.bind()?;
+        // Other threads may allocate and copy as they like while this one captures.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: a stream of the context, to which no other work is given.
+        check(unsafe { sys::cuStreamBeginCapture_v2(self.capture, mode) })
+    }
+
+    fn capture_end(&self) -> Result<Graph, Failure> {
+        self.bind()?;
+        let (mut graph, mut ready) = (null_mut(), null_mut());
+        // SAFETY: the stream captures, or the driver says that it doesn't; it writes one handle.
+        check(unsafe { sys::cuStreamEndCapture(self.capture, &mut graph) })?;
+        // SAFETY: a graph of this driver, which is given back once; what is made of it has all that it needs.
+        unsafe {
+            let made = check(sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0));
+            sys::cuGraphDestroy(graph);
+            made?;
+        }
+        Ok(Graph(ready.expose_provenance() as u64))
+    }
+
+    unsafe fn replay(&self, graph: Graph) -> Result<(), Failure> {
+        self.bind()?;
+        // SAFETY: a graph of this driver; the caller vouches for the memory that its work leads to.
+        check(unsafe { sys::cuGraphLaunch(std::ptr::with_exposed_provenance_mut(graph.0 as usize), self.compute) })
+    }
+
+    fn forget(&self, graph: Graph) {
+        if self.bind().is_ok() {
+            // SAFETY: a graph of this driver; its owner gives it back.
+            unsafe { sys::cuGraphExecDestroy(std::ptr::with_exposed_provenance_mut(graph.0 as usize)) };
+        }
+    }
 }
 
 fn raw(event: Event) -> sys::CUevent {
@@ -527,7 +569,7 @@ impl Drop for Nvidia {
                 if !self.allocated.is_null() {
                     sys::cuEventDestroy_v2(self.allocated);
                 }
-                for stream in [self.compute, self.copy].into_iter().filter(|stream| !stream.is_null()) {
+                for stream in [self.compute, self.copy, self.capture].into_iter().filter(|stream| !stream.is_null()) {
                     sys::cuStreamDestroy_v2(stream);
                 }
             }

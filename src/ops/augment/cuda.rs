@@ -1,6 +1,6 @@
 //! Augmentation on a GPU: `kernels/augment.cu`, one launch.
 
-use super::{Augment as Plan, Interpolation, Padding, Pass, Sample as Part, Window, logit};
+use super::{Augment as Plan, Erase, Interpolation, Padding, Pass, Sample as Part, Window, logit};
 use crate::device::cuda::driver::{Address, Launch};
 use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, per_float};
@@ -54,8 +54,14 @@ geometry! {
         normalizes: i32,
         mean: [f32; 3],
         std: [f32; 3],
+    }
+}
+
+geometry! {
+    /// Boxes of noise, and where the noise is drawn from.
+    pub(crate) struct Erased {
         boxes: i32,
-        erased: [Rect; 8],
+        areas: [Rect; 8],
         key: [u32; 2],
         counter: [u32; 4],
     }
@@ -123,6 +129,19 @@ fn kernel(passes: usize, dtype: DType) -> Result<KernelId> {
     }
 }
 
+/// The boxes as the kernel wants them; none where there are none.
+fn erased(erase: &Erase) -> Option<Erased> {
+    let (seed, epoch, item) = erase.noise;
+    let (key, counter) = Rng::at(seed, Purpose::Erase, epoch, item).address();
+    let boxes = &erase.boxes;
+    (!boxes.is_empty()).then(|| Erased {
+        boxes: boxes.len() as i32,
+        areas: std::array::from_fn(|i| boxes.get(i).map_or(Rect::NONE, Rect::new)),
+        key,
+        counter,
+    })
+}
+
 pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan, out: &mut Tensor) -> Result<()> {
     let kernel = kernel(a.passes.len(), out.dtype())?;
     if bytes.numel().max(out.numel()) > i32::MAX as usize * 3 {
@@ -142,8 +161,7 @@ pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan
     let lights: Vec<Light> =
         if a.lights.is_empty() && a.hues.is_empty() { Vec::new() } else { (0..n).map(light).collect() };
     let (samples, light_table) = (gpu.upload_table(&samples)?, gpu.upload_table(&lights)?);
-    let (seed, epoch, item) = a.erase.noise;
-    let (key, counter) = Rng::at(seed, Purpose::Erase, epoch, item).address();
+    let erased = gpu.upload_table(erased(&a.erase).as_slice())?;
     let pass = |i: usize| a.passes.get(i).map_or(Resample::NONE, Resample::new);
     let normalize = a.normalize.unwrap_or(super::Statistics { mean: [0.0; 3], std: [1.0; 3] });
     let all = Augment {
@@ -154,15 +172,11 @@ pub(super) fn augment(gpu: Gpu, bytes: &Tensor, (h, w): (usize, usize), a: &Plan
         normalizes: i32::from(a.normalize.is_some()),
         mean: normalize.mean,
         std: normalize.std,
-        boxes: a.erase.boxes.len() as i32,
-        erased: std::array::from_fn(|i| a.erase.boxes.get(i).map_or(Rect::NONE, Rect::new)),
-        key,
-        counter,
     };
     let lights_at = if lights.is_empty() { Address::NULL } else { light_table.address() };
     let launch = Launch::over(out.numel() / 3);
-    let arguments = (all, bytes.address(), samples.address(), lights_at, out.address_mut()?);
+    let arguments = (all, bytes.address(), samples.address(), lights_at, erased.address(), out.address_mut()?);
     // SAFETY: bytes are [n, h, w, 3], there is a sample for each picture and pass, windows lie inside their pictures (checked by the
-    // caller), lights are [n] or absent, and out has the last pass's size and the kernel's type.
+    // caller), lights are [n] or absent, boxes one or absent, and out has the last pass's size and the kernel's type.
     unsafe { gpu.launch(kernel, launch, arguments) }
 }

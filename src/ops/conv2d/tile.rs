@@ -58,7 +58,7 @@ impl Tile {
 
     /// Blocks that are to work at the same time where a sum is cut into parts: as many as all processors hold.
     pub(super) fn together(self) -> usize {
-        PROCESSORS * if self == Tile::Small { 4 } else { 2 }
+        PROCESSORS * if self == Tile::Small { 3 } else { 2 }
     }
 
     /// The tile for `layers` products of `rows` x `columns` results. Where their sums can be cut into `parts`, blocks are never too few.

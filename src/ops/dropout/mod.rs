@@ -12,6 +12,7 @@ pub(crate) mod cuda;
 
 use crate::autograd::{self, Backward};
 use crate::device::Device;
+use crate::device::cuda::Memory;
 use crate::ops::rounded::{self, half_on_cpu};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::{Tensor, for_float, same_kind};
@@ -38,7 +39,7 @@ pub fn dropout(x: &Tensor, p: f64, seed: u64, step: u64, layer: u64) -> Result<T
             let mask: Vec<u8> = (0..x.numel()).map(|_| u8::from(u64::from(rng.next_u32()) >= threshold)).collect();
             Mask::Stored(Tensor::from_slice(&mask, x.shape(), x.device())?)
         }
-        Device::Cuda(_) => Mask::Address(rng, threshold),
+        Device::Cuda(gpu) => Mask::Address(cuda::draw(gpu, &rng)?, threshold),
     };
     masked(x, p, mask)
 }
@@ -64,7 +65,7 @@ enum Mask {
     /// One byte each.
     Stored(Tensor),
     /// Those whose 32 random bits are not below the threshold: computed where they are needed.
-    Address(Rng, u64),
+    Address(Memory, u64),
 }
 
 impl Mask {
@@ -77,7 +78,7 @@ impl Mask {
                 Ok(())
             }
             (Mask::Stored(mask), Device::Cuda(gpu)) => cuda::apply_mask(gpu, mask, factor, x),
-            (Mask::Address(rng, threshold), Device::Cuda(gpu)) => cuda::apply(gpu, rng, *threshold, factor, x),
+            (Mask::Address(draw, threshold), Device::Cuda(gpu)) => cuda::apply(gpu, draw, *threshold, factor, x),
             (Mask::Address(..), Device::Cpu) => unreachable!("the processor's masks are stored"),
         }
     }

@@ -7,11 +7,17 @@ use crate::device::cuda::{Gpu, Memory, geometry, per_float};
 use crate::tensor::Tensor;
 
 geometry! {
-    /// Pictures and a rectangle in them.
+    /// Pictures.
     pub(crate) struct CutMix {
         height: i32,
         width: i32,
         channels: i32,
+    }
+}
+
+geometry! {
+    /// A rectangle in them.
+    pub(crate) struct Cut {
         top: i32,
         bottom: i32,
         left: i32,
@@ -43,9 +49,10 @@ pub(super) fn cut_mix(gpu: Gpu, x: &Tensor, partners: &[usize], patch: Patch, y:
     let [items, h, w, c] = x.dims4("cut_mix")?;
     let Patch { top, bottom, left, right } = patch;
     let [height, width, channels, top, bottom, left, right] = [h, w, c, top, bottom, left, right].map(|n| n as i32);
-    let g = CutMix { height, width, channels, top, bottom, left, right };
-    let partners = upload(gpu, partners)?;
-    let arguments = (g, x.address(), partners.address(), y.address_mut()?, items as i64);
-    // SAFETY: x and y are pictures of the geometry's size, of the kernel's type; every partner is one of them.
+    let g = CutMix { height, width, channels };
+    let (cut, partners) = (gpu.upload_table(&[Cut { top, bottom, left, right }])?, upload(gpu, partners)?);
+    let arguments = (g, cut.address(), x.address(), partners.address(), y.address_mut()?, items as i64);
+    // SAFETY: x and y are pictures of the geometry's size, of the kernel's type; every partner is one of them, and there is
+    // one rectangle.
     unsafe { gpu.launch(per_float!("cut_mix").of(x.dtype())?, launch(items, h * w * c), arguments) }
 }

@@ -1,5 +1,6 @@
 // A driver that is none, for the tests of nvidia.rs: memory is malloc's, streams run at once, and the only kernel that it can run
-// is relu_forward<f32>. FAKE_CUDA in the environment makes it misbehave; what it is asked to load, it tells on standard error.
+// is relu_forward<f32>. A stream that captures runs nothing and keeps what it is given. FAKE_CUDA in the environment makes it
+// misbehave; what it is asked to load, it tells on standard error.
 //
 // Calls that need a current context fail without one, as the real ones do. Built with -DOLD, it lacks the memory pools.
 
@@ -13,7 +14,7 @@ typedef uint64_t Address;
 
 static _Thread_local void* current;
 static char the_context;
-static int contexts, live, events, modules;
+static int contexts, live, events, modules, graphs;
 
 static int mode(const char* name)
 {
@@ -43,7 +44,7 @@ Code cuDevicePrimaryCtxRetain(void** context, int device) { return *context = &t
 Code cuDevicePrimaryCtxRelease_v2(int device)
 {
     contexts--;
-    fprintf(stderr, "left: %d contexts, %d blocks, %d events, %d modules\n", contexts, live, events, modules);
+    fprintf(stderr, "left: %d contexts, %d blocks, %d events, %d modules, %d graphs\n", contexts, live, events, modules, graphs);
     return 0;
 }
 Code cuCtxGetCurrent(void** context) { return *context = current, 0; }
@@ -99,25 +100,96 @@ Code cuMemHostAlloc(void** at, size_t bytes, unsigned flags)
 }
 Code cuMemFreeHost(void* at) { return free(at), live--, 0; }
 
+// A copy, a fill, or relu with its three parameters.
+struct Work {
+    enum { COPY, FILL, RELU } what;
+    void* to;
+    const void* from;
+    int64_t n;
+    int value;
+};
+struct Graph {
+    struct Work works[16];
+    int count;
+};
+static void* capturing;
+static struct Graph captured;
+
+static Code run(struct Work w)
+{
+    if (w.what == COPY)
+        memcpy(w.to, w.from, w.n);
+    else if (w.what == FILL)
+        memset(w.to, w.value, w.n);
+    else
+        for (int64_t i = 0; i < w.n; i++) {
+            const float x = ((const float*)w.from)[i];
+            ((float*)w.to)[i] = x > 0 ? x : 0;
+        }
+    return 0;
+}
+static Code give(void* stream, struct Work w)
+{
+    if (stream != capturing)
+        return run(w);
+    captured.works[captured.count++] = w;
+    return 0;
+}
+Code cuStreamBeginCapture_v2(void* stream, int mode_)
+{
+    NEEDS_CONTEXT;
+    if (mode("no_capture") || mode_ != 1 || capturing)
+        return 900;
+    return capturing = stream, captured.count = 0, 0;
+}
+Code cuStreamEndCapture(void* stream, void** graph)
+{
+    NEEDS_CONTEXT;
+    if (!capturing || capturing != stream)
+        return 401;
+    capturing = NULL;
+    *graph = memcpy(malloc(sizeof captured), &captured, sizeof captured);
+    return graphs++, 0;
+}
+Code cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long flags)
+{
+    NEEDS_CONTEXT;
+    if (mode("no_instantiate") || flags)
+        return 2;
+    *ready = memcpy(malloc(sizeof captured), graph, sizeof captured);
+    return graphs++, 0;
+}
+Code cuGraphDestroy(void* graph) { return free(graph), graphs--, 0; }
+Code cuGraphExecDestroy(void* ready) { return free(ready), graphs--, 0; }
+Code cuGraphLaunch(struct Graph* ready, void* stream)
+{
+    NEEDS_CONTEXT;
+    if (!stream || stream == capturing)
+        return 400;
+    for (int i = 0; i < ready->count; i++)
+        run(ready->works[i]);
+    return 0;
+}
+
 Code cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream)
 {
     NEEDS_CONTEXT;
-    return memcpy((void*)to, from, bytes), 0;
+    return give(stream, (struct Work){COPY, (void*)to, from, bytes, 0});
 }
 Code cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream)
 {
     NEEDS_CONTEXT;
-    return memcpy(to, (void*)from, bytes), 0;
+    return give(stream, (struct Work){COPY, to, (void*)from, bytes, 0});
 }
 Code cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream)
 {
     NEEDS_CONTEXT;
-    return memcpy((void*)to, (void*)from, bytes), 0;
+    return give(stream, (struct Work){COPY, (void*)to, (void*)from, bytes, 0});
 }
 Code cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void* stream)
 {
     NEEDS_CONTEXT;
-    return memset((void*)at, value, bytes), 0;
+    return give(stream, (struct Work){FILL, (void*)at, NULL, bytes, value});
 }
 
 Code cuModuleLoadDataEx(void** module, const char* image, unsigned n, int* options, void** values)
@@ -148,9 +220,6 @@ Code cuLaunchKernel(
         return 1;
     if (!strstr(function, "relu_forwardIf"))
         return 719;
-    const float* x = *(const float**)parameters[0];
-    float* y = *(float**)parameters[1];
-    for (int64_t i = 0; i < *(int64_t*)parameters[2]; i++)
-        y[i] = x[i] > 0 ? x[i] : 0;
-    return 0;
+    // Copies of the parameters' values: they are the caller's again when this returns.
+    return give(stream, (struct Work){RELU, *(void**)parameters[1], *(void**)parameters[0], *(int64_t*)parameters[2], 0});
 }

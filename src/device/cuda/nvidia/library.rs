@@ -29,6 +29,8 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async",
     "cuModuleLoadDataEx", "cuModuleUnload", "cuModuleGetFunction",
     "cuFuncGetAttribute", "cuFuncSetAttribute", "cuLaunchKernel",
+    "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphDestroy", "cuGraphExecDestroy",
 ];
 
 /// Looks once for everything, and starts the driver.
@@ -172,6 +174,7 @@ pub(super) fn text(code: CUresult) -> String {
         802 => "the machine's GPUs are not ready yet (is nvidia-fabricmanager running?)",
         803 => "libcuda and the driver's kernel module have different versions",
         804 => "this compatibility library does not support the GPU",
+        900..=909 => "work that can't be kept as a graph",
         999 => "an unknown failure",
         _ => "",
     };

@@ -75,6 +75,15 @@ fn child() {
             println!("library {:?}, version {:?}", libcuda_path(), driver_version());
         }
         Ok("work") => work(open(0).unwrap(), true),
+        Ok("graph") => {
+            let gpu = open(0).unwrap();
+            match gpu.capture_begin().and_then(|()| gpu.capture_end()) {
+                Ok(graph) => gpu.forget(graph),
+                Err(f) => println!("refused: {}", f.message),
+            }
+            // What was refused leaves no capture behind, and there is nothing to end.
+            println!("then: {:?}", gpu.capture_end());
+        }
         Ok("load") => match open(0).unwrap().function(kernel!("relu_forward<f32>")) {
             Ok(_) => println!("has it"),
             Err(f) => println!("refused: {}", f.message),
@@ -123,6 +132,34 @@ fn work(gpu: Nvidia, is_fake: bool) {
     // SAFETY: the copy into it is done, and it has `bytes` bytes of numbers.
     assert_eq!(unsafe { std::slice::from_raw_parts(pinned.as_ptr().cast::<f32>(), x.len()) }, expected);
     assert_eq!(y, expected);
+
+    // A graph does nothing when it is made, and the same again each time: with what its memory holds then, and with arguments that
+    // have gone since.
+    let (mut z, fresh) = (vec![0f32; x.len()], |by: f32| x.iter().map(|v| v * by).collect::<Vec<f32>>());
+    gpu.capture_begin().unwrap();
+    // SAFETY: as above.
+    unsafe {
+        gpu.fill(Stream::Capture, at_y, 0xff, bytes).unwrap();
+        gpu.copy(Stream::Capture, Transfer::Up(pinned.as_ptr(), at_x), bytes).unwrap();
+        gpu.launch(Stream::Capture, function, &launch, &arguments()).unwrap();
+        gpu.copy(Stream::Capture, Transfer::Across(at_y, at_x), bytes).unwrap();
+        gpu.copy(Stream::Capture, Transfer::Down(at_x, pinned.as_ptr()), bytes).unwrap();
+    }
+    let graph = gpu.capture_end().unwrap();
+    for by in [-1.0, 3.0] {
+        let (x, event) = (fresh(by), gpu.event().unwrap());
+        // SAFETY: no work uses the pinned memory, which has `bytes` bytes, before the replay, and none after its event.
+        unsafe {
+            std::ptr::copy_nonoverlapping(x.as_ptr(), pinned.as_ptr().cast(), x.len());
+            gpu.replay(graph).unwrap();
+            gpu.record(event, Stream::Compute).unwrap();
+            gpu.synchronize(event).unwrap();
+            std::ptr::copy_nonoverlapping(pinned.as_ptr().cast(), z.as_mut_ptr(), z.len());
+        }
+        gpu.destroy(event);
+        assert_eq!(z, x.iter().map(|v| v.max(0.0)).collect::<Vec<f32>>());
+    }
+    gpu.forget(graph);
 
     // Another thread has no context before its first call.
     std::thread::scope(|scope| {
@@ -208,7 +245,19 @@ fn a_whole_driver_is_used_as_the_trait_says() {
     ] {
         let Some(said) = with_fake(&[], "work", mode) else { return };
         assert!(said.contains(large) && said.contains(memory), "{mode}: {said}");
-        assert!(said.contains("left: 0 contexts, 0 blocks, 0 events, 0 modules"), "{mode}: {said}");
+        assert!(said.contains("left: 0 contexts, 0 blocks, 0 events, 0 modules, 0 graphs"), "{mode}: {said}");
+    }
+}
+
+#[test]
+fn a_driver_that_keeps_no_graphs_says_so_and_leaves_none() {
+    for (mode, expected) in [
+        ("no_capture", "refused: work that can't be kept as a graph (CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, 900)"),
+        ("no_instantiate", "refused: out of memory"),
+    ] {
+        let Some(said) = with_fake(&[], "graph", mode) else { return };
+        assert!(said.contains(expected), "{mode}: {said}");
+        assert!(said.contains("CUDA_ERROR_ILLEGAL_STATE (401)") && said.contains("0 graphs"), "{mode}: {said}");
     }
 }
 
