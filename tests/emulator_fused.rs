@@ -4,14 +4,14 @@
 mod common;
 
 use common::emulated::{self, Mode};
-use onecycle::autograd::{GradSlot, backward_with};
+use onecycle::autograd::{self, Backward, GradSlot, backward_with};
 use onecycle::ops::batch_norm::BatchNorm;
 use onecycle::ops::conv2d::ladder::{self, Rung};
 use onecycle::ops::conv2d::tile::{Tile, with_tile};
 use onecycle::ops::ladder::set_tf32;
 use onecycle::ops::norm_pool;
 use onecycle::rng::{Purpose, Rng};
-use onecycle::{DType, Device, ErrorKind, Tensor, ops};
+use onecycle::{DType, Device, ErrorKind, Result, Tensor, ops};
 use std::sync::Arc;
 
 /// x, w, stride, padding.
@@ -280,6 +280,46 @@ fn emulator_convolutions_leave_the_statistics_of_what_they_store() {
     }
 }
 
+/// To the nearest number of tf32, ties away from 0: the instruction by itself would cut off.
+#[test]
+fn emulator_rounds_to_the_nearest_tf32() {
+    set_tf32(true);
+    let nearest = |v: f64| f64::from(f32::from_bits(((v as f32).to_bits() + 0x1000) & !0x1fff));
+    // Just under a tie, a tie, just above one; and what has no more places than tf32.
+    let parts = [0.0, 0.9, 1.0, 1.1, 2.0, 2.9, 3.0].map(|part: f64| part * 2f64.powi(-11));
+    let all: Vec<f64> = parts.into_iter().flat_map(|part| [1.0 + part, -1.0 - part, 0.75 + part / 2.0]).collect();
+    for device in devices(&[Mode::Checked]) {
+        // Matrices with one number other than 0 in each row of one side, and 1 there on the other: products are the rounded numbers.
+        let (n, c) = (all.len(), 8);
+        let rows: Vec<f64> = all.iter().enumerate().flat_map(|(i, v)| (0..c).map(move |j| if i % c == j { *v } else { 0.0 })).collect();
+        let ones: Vec<f64> = (0..c * c).map(|i| f64::from(u8::from(i / c == i % c))).collect();
+        let on = |values: &[f64], shape: [usize; 4]| {
+            let t = Tensor::from_slice(values, shape, Device::Cpu).unwrap();
+            t.cast(DType::F32).unwrap().to(device).unwrap()
+        };
+        let want: Vec<f64> = rows.iter().map(|v| nearest(*v)).collect();
+        let (x, w) = (on(&rows, [n, 1, 1, c]), on(&ones, [c, 1, 1, c]));
+        let (rung, one, none) = (Rung::TensorCores, [1; 2], [0; 2]);
+        assert_eq!(ladder::forward(rung, &x, &w, one, none).unwrap().to_f64_vec().unwrap(), want, "x on {device}");
+        let dx = ladder::input_gradient(rung, &x, &w, &x, one, none).unwrap();
+        assert_eq!(dx.to_f64_vec().unwrap(), want, "dy on {device}");
+        // The same numbers as the filter: 8 of them at a time.
+        for of in rows.chunks_exact(c * c) {
+            let want: Vec<f64> = of.iter().map(|v| nearest(*v)).collect();
+            let (x, w) = (on(&ones, [c, 1, 1, c]), on(of, [c, 1, 1, c]));
+            let turned = |m: &[f64]| -> Vec<f64> { (0..c * c).map(|i| m[i % c * c + i / c]).collect() };
+            let y = ladder::forward(rung, &x, &w, one, none).unwrap();
+            assert_eq!(turned(&y.to_f64_vec().unwrap()), want, "w on {device}");
+            let dx = ladder::input_gradient(rung, &x, &w, &x, one, none).unwrap();
+            assert_eq!(dx.to_f64_vec().unwrap(), want, "w in dx on {device}");
+            let dw = ladder::weight_gradient(rung, &w, &w, &x, one, none).unwrap();
+            assert_eq!(dw.to_f64_vec().unwrap(), want, "x in dw on {device}");
+            let dw = ladder::weight_gradient(rung, &x, &w, &w, one, none).unwrap();
+            assert_eq!(turned(&dw.to_f64_vec().unwrap()), want, "dy in dw on {device}");
+        }
+    }
+}
+
 /// A linear layer on tensor cores is that on the processor, with a bias beyond the first tile of columns.
 #[test]
 fn emulator_linear_layers_use_tensor_cores() {
@@ -412,5 +452,31 @@ fn emulator_refuses_what_no_kernel_serves() {
         let window = norm_pool::Window { size: 3, stride: 2, padding: 1 };
         let refused = ops::norm_pool(&x, args, window).unwrap_err();
         assert!(refused.to_string().contains("residual"), "{refused}");
+    }
+}
+
+/// An operation from elsewhere whose gradient is of another type than its input: half as many bytes as the kernel would read.
+struct WrongType;
+
+impl Backward for WrongType {
+    fn backward(self: Box<Self>, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(dy.cast(DType::BF16)?)])
+    }
+}
+
+#[test]
+fn emulator_a_gradient_of_another_type_is_not_added_to() {
+    set_tf32(true);
+    for device in devices(&[Mode::Checked]) {
+        let refused = emulated::at_rung(Rung::Fused, || {
+            let mut net = Net::new(device, DType::F32);
+            let x = net.input("x", &[2, 5, 4, 8]);
+            let y = net.conv(&x, 8, false);
+            let other = autograd::record("wrong", &[&x], x.detach(), |_| WrongType);
+            let y = ops::add(&y, &other).unwrap();
+            let dy = net.constant(y.shape(), DType::F32);
+            backward_with(&y, dy).unwrap_err().to_string()
+        });
+        assert!(refused.contains("operands differ: bf16"), "{device}: {refused}");
     }
 }

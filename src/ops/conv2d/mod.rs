@@ -171,7 +171,8 @@ impl Conv2dBackward {
             return Ok(dx);
         }
         let norm = self.origin.as_ref().map(|(origin, made)| (&**origin, made.as_ref()));
-        let added = so_far.take();
+        // A gradient of another kind, which an operation from elsewhere may have made, is left where it is: adding says what is wrong.
+        let added = so_far.take_if(|sum| (sum.dtype(), sum.device()) == (dtype, device));
         let finish = Finish { so_far: added.as_ref().map(Tensor::address), norm };
         // The sum takes the place of what is added, unless others look at that.
         let (mut dx, _kept) = match added {
