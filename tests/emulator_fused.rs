@@ -20,7 +20,8 @@ type Convolution = ([usize; 4], [usize; 4], [usize; 2], [usize; 2]);
 /// Numbers in -1..1 that half precision holds, so that every device starts from the same, and that tf32 doesn't round.
 fn numbers(seed: u64, shape: &[usize], dtype: DType, device: Device) -> Tensor {
     let mut rng = Rng::at(seed, Purpose::Init, 0, 0);
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| (rng.range(-1.0, 1.0) * 128.0).round() / 128.0).collect();
+    let values: Vec<f64> =
+        (0..shape.iter().product()).map(|_| (rng.range(-1.0, 1.0) * 128.0).round() / 128.0).collect();
     Tensor::from_slice(&values, shape, Device::Cpu).unwrap().cast(dtype).unwrap().to(device).unwrap()
 }
 
@@ -83,8 +84,17 @@ impl Net {
         }
         let (running_mean, running_var) = (&mut mean, &mut var);
         let (eps, momentum) = (1e-5, 0.1);
-        let args =
-            BatchNorm { weight: &weight, bias: &bias, running_mean, running_var, eps, momentum, training, residual, relu };
+        let args = BatchNorm {
+            weight: &weight,
+            bias: &bias,
+            running_mean,
+            running_var,
+            eps,
+            momentum,
+            training,
+            residual,
+            relu,
+        };
         let y = ops::batch_norm(x, args).unwrap();
         self.made.extend([("mean", mean.to_f64_vec().unwrap()), ("variance", var.to_f64_vec().unwrap())]);
         y
@@ -267,7 +277,11 @@ fn emulator_convolutions_leave_the_statistics_of_what_they_store() {
                         let mean = of.iter().sum::<f64>() / m;
                         let var = of.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (m - 1.0);
                         let size = (var + mean * mean).sqrt();
-                        assert!((means[channel] - mean).abs() < 2e-6 * size, "{what}, mean of {channel}: {} for {mean}", means[channel]);
+                        assert!(
+                            (means[channel] - mean).abs() < 2e-6 * size,
+                            "{what}, mean of {channel}: {} for {mean}",
+                            means[channel]
+                        );
                         assert!(
                             (vars[channel] - var).abs() < 4e-6 * size * size,
                             "{what}, variance of {channel}: {} for {var}",
@@ -291,7 +305,8 @@ fn emulator_rounds_to_the_nearest_tf32() {
     for device in devices(&[Mode::Checked]) {
         // Matrices with one number other than 0 in each row of one side, and 1 there on the other: products are the rounded numbers.
         let (n, c) = (all.len(), 8);
-        let rows: Vec<f64> = all.iter().enumerate().flat_map(|(i, v)| (0..c).map(move |j| if i % c == j { *v } else { 0.0 })).collect();
+        let rows: Vec<f64> =
+            all.iter().enumerate().flat_map(|(i, v)| (0..c).map(move |j| if i % c == j { *v } else { 0.0 })).collect();
         let ones: Vec<f64> = (0..c * c).map(|i| f64::from(u8::from(i / c == i % c))).collect();
         let on = |values: &[f64], shape: [usize; 4]| {
             let t = Tensor::from_slice(values, shape, Device::Cpu).unwrap();
@@ -340,6 +355,56 @@ fn emulator_linear_layers_use_tensor_cores() {
     }
 }
 
+/// NaN and infinities go the same way through norm, ReLU and pooling whether they are one pass or three: a NaN wins its windows.
+#[test]
+fn emulator_norm_pool_of_odd_numbers() {
+    for device in devices(&[Mode::Checked]) {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            for c in [3, 8] {
+                let shape = [2, 9, 8, c];
+                let value = |i: usize| match i * 7919 % 97 {
+                    0 => f64::NAN,
+                    1 => f64::INFINITY,
+                    2 => f64::NEG_INFINITY,
+                    k => (k % 5) as f64 - 2.0,
+                };
+                let values: Vec<f64> = (0..shape.iter().product()).map(value).collect();
+                let x =
+                    Tensor::from_slice(&values, shape, Device::Cpu).unwrap().cast(dtype).unwrap().to(device).unwrap();
+                let at = |rung| {
+                    emulated::at_rung(rung, || {
+                        let mut net = Net::new(device, dtype);
+                        let x = net.leaf("x", &x);
+                        let (weight, bias) = (net.master("norm", &[c]), net.master("norm's bias", &[c]));
+                        let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
+                        let args = BatchNorm {
+                            weight: &weight,
+                            bias: &bias,
+                            running_mean: &mut full(0.25),
+                            running_var: &mut full(0.75),
+                            eps: 1e-5,
+                            momentum: 0.1,
+                            training: false,
+                            residual: None,
+                            relu: true,
+                        };
+                        let window = norm_pool::Window { size: 3, stride: 2, padding: 1 };
+                        let y = ops::norm_pool(&x, args, window).unwrap();
+                        net.back(&y)
+                    })
+                };
+                let (one, three) = (at(Rung::Fused), at(Rung::TensorCores));
+                assert!(one[0].1.iter().any(|v| v.is_nan()) && one[0].1.iter().any(|v| v.is_infinite()));
+                // dw and db add in another order; y and dx have the same bits.
+                for ((name, one), (_, three)) in one.iter().zip(&three).take(2) {
+                    let same = one.iter().zip(three).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+                    assert!(same, "{name} of {c} channels on {device} in {dtype}: {one:?} for {three:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Nothing to do is no launch, and a sum over nothing is 0.
 #[test]
 fn emulator_sizes_of_zero() {
@@ -378,7 +443,8 @@ fn emulator_norms_of_odd_channels() {
             _ => (i % 7) as f64,
         };
         let values: Vec<f64> = (0..rows * c).map(value).collect();
-        let x = Tensor::from_slice(&values, [rows, c], Device::Cpu).unwrap().cast(DType::F32).unwrap().to(device).unwrap();
+        let x =
+            Tensor::from_slice(&values, [rows, c], Device::Cpu).unwrap().cast(DType::F32).unwrap().to(device).unwrap();
         let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
         let (mut mean, mut var, one, zero) = (full(0.0), full(0.0), full(1.0), full(0.0));
         let args = BatchNorm {
@@ -478,5 +544,59 @@ fn emulator_a_gradient_of_another_type_is_not_added_to() {
             backward_with(&y, dy).unwrap_err().to_string()
         });
         assert!(refused.contains("operands differ: bf16"), "{device}: {refused}");
+    }
+}
+
+/// Norm, ReLU and pooling in one pass have the bits of one after the other, also where numbers tie, are infinite or none: what lies between
+/// is rounded as memory would have rounded it. At rest, where no sums come into it.
+#[test]
+fn emulator_pooling_in_one_pass_has_the_same_bits() {
+    for device in devices(&[Mode::Plain]) {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            for (shape, size, stride, padding) in
+                [([2, 9, 8, 16], 3, 2, 1), ([1, 7, 9, 3], 3, 1, 1), ([2, 6, 6, 8], 2, 2, 0), ([1, 9, 9, 5], 5, 3, 2)]
+            {
+                let mut rng = Rng::at(4, Purpose::Init, 0, 0);
+                let odd = |i: usize| match i * 7919 % 97 {
+                    0 => f64::NAN,
+                    1 => f64::INFINITY,
+                    2..6 => f64::NEG_INFINITY,
+                    k if k % 2 == 0 => (k % 5) as f64 * 0.37,
+                    _ => rng.range(0.4, 0.6), // so near that many are one number once they are rounded
+                };
+                let values: Vec<f64> = (0..shape.iter().product()).map(odd).collect();
+                let x =
+                    Tensor::from_slice(&values, shape, Device::Cpu).unwrap().cast(dtype).unwrap().to(device).unwrap();
+                let at = |rung| {
+                    emulated::at_rung(rung, || {
+                        let mut net = Net::new(device, dtype);
+                        let (c, x) = (&shape[3..], net.leaf("dx", &x));
+                        let (weight, bias) = (net.constant(c, DType::F32), net.constant(c, DType::F32));
+                        let mut mean = net.constant(c, DType::F32);
+                        let mut var = Tensor::full(0.7, c, DType::F32, device).unwrap();
+                        let args = BatchNorm {
+                            weight: &weight,
+                            bias: &bias,
+                            running_mean: &mut mean,
+                            running_var: &mut var,
+                            eps: 1e-5,
+                            momentum: 0.1,
+                            training: false,
+                            residual: None,
+                            relu: true,
+                        };
+                        let y = ops::norm_pool(&x, args, norm_pool::Window { size, stride, padding }).unwrap();
+                        net.back(&y)
+                    })
+                };
+                let (apart, at_once) = (at(Rung::TensorCores), at(Rung::Fused));
+                for ((name, apart), (_, at_once)) in apart.iter().zip(&at_once) {
+                    let pairs = apart.iter().zip(at_once);
+                    let other = pairs.enumerate().find(|(_, (a, b))| a != b && !(a.is_nan() && b.is_nan()));
+                    assert!(other.is_none(), "{shape:?} on {device} in {dtype}: {name} is {other:?}");
+                }
+                assert!(at_once[0].1.iter().any(|v| v.is_nan()), "a NaN wins its window");
+            }
+        }
     }
 }
