@@ -144,9 +144,15 @@ const CASES: &[(&str, Body)] = &[
         Ok(())
     }),
     ("batch_norm", |r| {
-        for shape in
-            [vec![3, 5, 7, 8], vec![4, 1, 1, 1], vec![5, 33], vec![2, 13, 11, 17], vec![3, 1, 1, 3], vec![259, 40]]
-        {
+        for shape in [
+            vec![3, 5, 7, 8],
+            vec![4, 1, 1, 1],
+            vec![5, 33],
+            vec![2, 13, 11, 17],
+            vec![3, 1, 1, 3],
+            vec![259, 40],
+            vec![7, 12], // packs of f32, none of half precision
+        ] {
             for mode in 0..8 {
                 let (training, residual, relu) = (mode & 1 != 0, mode & 2 != 0, mode & 4 != 0);
                 let c = [shape[shape.len() - 1]];
@@ -526,13 +532,14 @@ const CONVOLUTIONS: [Convolution; 13] = [
 ];
 
 /// For tensor cores: channels in multiples of 8, and nothing else round.
-const TENSOR_CONVOLUTIONS: [Convolution; 6] = [
+const TENSOR_CONVOLUTIONS: [Convolution; 7] = [
     ([2, 9, 7, 40], [24, 3, 3, 40], [1, 1], [1, 1]),
     ([1, 11, 10, 16], [72, 3, 3, 16], [2, 2], [1, 1]),
     ([3, 5, 5, 8], [8, 1, 1, 8], [1, 1], [0, 0]),
     ([2, 7, 6, 72], [136, 1, 1, 72], [2, 2], [0, 0]),
     ([1, 14, 13, 8], [16, 7, 7, 8], [2, 2], [3, 3]),
-    ([1, 29, 28, 8], [8, 3, 2, 8], [1, 1], [1, 0]), // as above, unevenly too
+    ([1, 29, 28, 8], [8, 3, 2, 8], [1, 1], [1, 1]), // as above: 841 pixels in three parts
+    ([1, 17, 17, 8], [8, 3, 3, 8], [2, 2], [1, 1]), // one phase has two tiles of pixels, the others one
 ];
 
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
@@ -713,7 +720,7 @@ cases!(
 
 /// For a network's first layer: few channels, a 7x7 window, stride 2; tiles of 8 x 16 outputs that are full nowhere.
 const STEMS: [Convolution; 4] = [
-    ([2, 33, 37, 3], [16, 7, 7, 3], [2, 2], [3, 3]),
+    ([3, 35, 37, 3], [16, 7, 7, 3], [2, 2], [3, 3]), // 18 tiles: two blocks forward, four uneven parts of the weight gradient
     ([1, 9, 8, 3], [72, 7, 7, 3], [2, 2], [3, 3]),
     ([1, 20, 70, 1], [8, 7, 5, 1], [2, 2], [0, 2]),
     ([3, 16, 16, 4], [64, 7, 8, 4], [2, 2], [3, 4]),

@@ -135,13 +135,7 @@ fn float_atomics(ptx: &str) -> impl Iterator<Item = &str> {
 fn machine_code() {
     let Some(sources) = sources() else { return };
     let Some(nvrtc) = compiler("reading the machine code") else { return };
-    let fetched = root().join(".nvrtc/nvidia/cu13/bin/nvdisasm");
-    let disassembler = if fetched.is_file() { fetched } else { PathBuf::from("nvdisasm") };
-    if Command::new(&disassembler).arg("--version").output().is_err() {
-        return common::skip(format_args!(
-            "reading the machine code: there is no nvdisasm (scripts/nvrtc.sh fetches it)"
-        ));
-    }
+    let Some(disassembler) = disassembler() else { return };
     let (mut faults, mut matrices) = (Vec::new(), 0);
     for (source, arch, output) in compiled(&nvrtc, &sources, &ARCHITECTURES) {
         let out = Command::new(&disassembler).arg(&output.cubin).output().unwrap();
@@ -169,6 +163,116 @@ fn machine_code() {
         }
     }
     assert!(matrices >= 12, "only {matrices} files multiply matrices: is the search broken?");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Which instructions the entries on tensor cores have, each in its own type: f16 multiplied as bf16, or f32 without tf32, would be a
+/// wrong result that the emulator, which has primitives of its own, can't see. The same for a fragment that is turned where it shouldn't be, and
+/// for copies that go through registers.
+#[test]
+fn machine_code_of_tensor_cores() {
+    let Some(sources) = sources() else { return };
+    let Some(nvrtc) = compiler("reading the machine code") else { return };
+    let Some(disassembler) = disassembler() else { return };
+    let mut faults = Vec::new();
+    let sources: Vec<Source> = sources.into_iter().filter(|s| s.stem.starts_with("conv2d_")).collect();
+    let mut seen = 0;
+    for (source, arch, output) in compiled(&nvrtc, &sources, &ARCHITECTURES) {
+        let out = Command::new(&disassembler).arg(&output.cubin).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        for (entry, lowered) in source.entries.iter().zip(&output.lowered) {
+            let code = text.split(&format!("\n.text.{lowered}:")).nth(1).unwrap_or_else(|| panic!("{entry}: no code"));
+            let code = code.split("\n\t.section").next().unwrap_or_default();
+            let all = |kind: &str| -> BTreeSet<&str> {
+                let words = code.split(|c: char| c.is_whitespace() || c == ';');
+                words.filter(|word| word.split('.').next() == Some(kind)).collect()
+            };
+            let single = entry.contains("<f32");
+            let product = match () {
+                () if single => "HMMA.1688.F32.TF32",
+                () if entry.contains("<bf16") => "HMMA.16816.F32.BF16",
+                () => "HMMA.16816.F32",
+            };
+            // ldmatrix: of rows as they lie, and turned; f32 can't be turned by it. The filters of a stem are not copied 16 bytes at a time.
+            let (straight, turned) = ("LDSM.16.M88.4", "LDSM.16.MT88.4");
+            let (loads, copies): (&[&str], &[&str]) = match entry.split('<').next().unwrap_or_default() {
+                "conv_forward_mma" => (&[straight], &["LDGSTS.E.BYPASS.128"]),
+                "conv_forward_stem" => (&[straight], &[]),
+                "conv_input_gradient_mma" if single => (&[straight], &["LDGSTS.E.BYPASS.128"]),
+                "conv_input_gradient_mma" => (&[straight, turned], &["LDGSTS.E.BYPASS.128"]),
+                "conv_weight_gradient_mma" if single => (&[], &["LDGSTS.E.BYPASS.128"]),
+                _ => (&[turned], &["LDGSTS.E.BYPASS.128"]),
+            };
+            for (kind, want) in [("HMMA", &[product][..]), ("LDSM", loads), ("LDGSTS", copies)] {
+                if all(kind) != want.iter().copied().collect() {
+                    faults.push(format!("{entry}, {arch}: {:?} instead of {want:?}", all(kind)));
+                }
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 28, "only {seen} entries were looked at");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The disassembler, or `None` after saying that reading machine code is skipped.
+fn disassembler() -> Option<PathBuf> {
+    let fetched = root().join(".nvrtc/nvidia/cu13/bin/nvdisasm");
+    let disassembler = if fetched.is_file() { fetched } else { PathBuf::from("nvdisasm") };
+    match Command::new(&disassembler).arg("--version").output() {
+        Ok(_) => Some(disassembler),
+        Err(_) => {
+            common::skip(format_args!(
+                "reading the machine code: there is no nvdisasm (scripts/nvrtc.sh fetches it)"
+            ));
+            None
+        }
+    }
+}
+
+/// Each primitive's own entry in selftest.cu has the PTX instruction that the primitive is for: of this shape, of these types, with this
+/// rounding. What it computes, only a GPU tells (tests/ptx_selftest.rs); the emulator has C++ in its place.
+#[test]
+fn primitives_are_their_instructions() {
+    let Some(sources) = sources() else { return };
+    let source = sources.iter().find(|s| s.stem == "selftest").expect("selftest.cu is there");
+    // As it is built in, compiled beforehand: no compiler is needed to read it.
+    let built = source.read_prebuilt(root(), ARCHITECTURES[0]).unwrap().expect("the first architecture has a text");
+    let of_entry = |name: &str| {
+        let place = source.entries.iter().position(|e| e == name).unwrap_or_else(|| panic!("{name} is no entry"));
+        let body = built.content.split(".entry ").find(|part| part.starts_with(&built.lowered[place]));
+        body.unwrap_or_else(|| panic!("{name} has no text")).to_owned()
+    };
+    let mut faults = Vec::new();
+    for (entry, family, instruction) in [
+        ("selftest_to_f32<f16>", "cvt.f32.f16", "cvt.f32.f16"),
+        ("selftest_from_f32<f16>", "cvt.rn.f16", "cvt.rn.f16.f32"),
+        ("selftest_from_f32<bf16>", "cvt.rn.bf16", "cvt.rn.bf16.f32"),
+        ("selftest_to_tf32", "cvt.r", "cvt.rna.tf32.f32"),
+        ("selftest_cp_async16", "cp.async.c", "cp.async.cg.shared.global"),
+        ("selftest_ldmatrix_x4", "ldmatrix", "ldmatrix.sync.aligned.m8n8.x4.shared.b16"),
+        ("selftest_ldmatrix_x4_trans", "ldmatrix", "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16"),
+        ("selftest_mma_m16n8k16<f16>", "mma.", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
+        ("selftest_mma_m16n8k16<bf16>", "mma.", "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"),
+        ("selftest_mma_m16n8k8_tf32", "mma.", "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"),
+    ] {
+        let text = of_entry(entry);
+        let found: BTreeSet<&str> = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().find(|word| !word.starts_with(['@', '{'])))
+            .map(|word| word.trim_end_matches(';'))
+            .filter(|word| word.starts_with(family) && !word.ends_with("group"))
+            .collect();
+        if found != BTreeSet::from([instruction]) {
+            faults.push(format!("{entry}: {found:?} instead of {instruction}"));
+        }
+    }
+    // 16 bytes, as many of them read as the third operand says.
+    let copy = of_entry("selftest_cp_async16");
+    let operands = copy.lines().find_map(|l| l.trim().strip_prefix("cp.async.cg.shared.global ")).unwrap_or_default();
+    if !operands.contains(", 16, %r") {
+        faults.push(format!("cp_async16: {operands}"));
+    }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

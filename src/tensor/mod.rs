@@ -257,12 +257,14 @@ impl Tensor {
         self.node.as_ref()
     }
 
-    pub(crate) fn with_node(mut self, node: Option<Arc<Node>>) -> Tensor {
-        self.node = node;
-        self
+    /// The same numbers at another place in the graph. What was noted of their way there holds no longer: a norm's output that becomes a
+    /// leaf gets a gradient that nobody may mask.
+    pub(crate) fn with_node(self, node: Option<Arc<Node>>) -> Tensor {
+        Tensor { node, note: None, ..self }
     }
 
-    /// With a note for the operation that receives the tensor. It holds for these numbers, and is lost when they change.
+    /// With a note for the operation that receives the tensor. It holds for these numbers at this place in the graph, and is lost when
+    /// either changes.
     pub(crate) fn noted<T: Any + Send + Sync>(mut self, note: Arc<T>) -> Tensor {
         self.note = Some(note);
         self

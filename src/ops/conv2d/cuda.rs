@@ -40,7 +40,11 @@ impl Conv {
         let (pixels, taps) = (g.n * (g.h * g.w).max(g.p * g.q), g.r * g.s * g.c.max(g.k));
         // Bytes between the first and the last number that a tap's channels, or the filters of a layer, are apart.
         let apart = 4 * (g.r * (g.w * g.c).max(g.q * g.k)).max((g.k + 32) * g.r * g.s * g.c);
-        if pixels > most || taps > most || apart > most || g.padding.iter().chain(&g.stride).any(|&v| v > most / 2) {
+        // Where a phase of the input gradient begins is computed from stride times padding, and phases are layers of a grid.
+        let phase = |axis: usize| g.stride[axis].saturating_mul(g.padding[axis].max(1));
+        let (far, phases) = (phase(0).max(phase(1)), g.stride[0].saturating_mul(g.stride[1]));
+        let borders = g.padding[0].max(g.padding[1]) > most / 2 || far > most / 2;
+        if pixels > most || taps > most || apart > most || borders || phases > 65_535 {
             return Err(
                 Error::shape("conv2d", format!("{g:?} is too large for a GPU's kernels")).remedy("use smaller batches")
             );

@@ -115,20 +115,16 @@ pub fn conv2d(
         return rounded::to(dtype, &conv2d(&x, &weight, bias, stride, padding)?);
     }
     let mut y = Tensor::uninit([g.n, g.p, g.q, g.k], dtype, device)?;
-    match device {
+    let sums = match device {
         Device::Cpu => for_float!(dtype, T => {
             cpu::forward::<T>(&g, x.cpu(), weight.cpu(), bias.map(|b| b.cpu()), y.cpu_mut());
+            None
         }),
+        // A norm may follow, if this is training.
         Device::Cuda(gpu) => {
-            // A norm may follow, if this is training.
-            let statistics = autograd::enabled();
-            let sums = cuda::forward(gpu, Rung::best(&g, dtype)?, &g, x, weight, bias, statistics, &mut y)?;
-            y = match sums {
-                Some(sums) => y.noted(Arc::new(Sums(sums))),
-                None => y,
-            };
+            cuda::forward(gpu, Rung::best(&g, dtype)?, &g, x, weight, bias, autograd::enabled(), &mut y)?
         }
-    }
+    };
     let save = |needs: &[bool]| Conv2dBackward {
         g,
         // Each factor is needed for the other one's gradient only: a frozen weight lets go of the input, the first layer
@@ -140,7 +136,11 @@ pub fn conv2d(
             (origin, made)
         }),
     };
-    Ok(autograd::record("conv2d", &inputs, y, save))
+    let y = autograd::record("conv2d", &inputs, y, save);
+    Ok(match sums {
+        Some(sums) => y.noted(Arc::new(Sums(sums))),
+        None => y,
+    })
 }
 
 struct Conv2dBackward {
@@ -171,7 +171,8 @@ impl Conv2dBackward {
             return Ok(dx);
         }
         let norm = self.origin.as_ref().map(|(origin, made)| (&**origin, made.as_ref()));
-        let added = so_far.take();
+        // A gradient of another kind, which an operation from elsewhere may have made, is left where it is: adding says what is wrong.
+        let added = so_far.take_if(|sum| (sum.dtype(), sum.device()) == (dtype, device));
         let finish = Finish { so_far: added.as_ref().map(Tensor::address), norm };
         // The sum takes the place of what is added, unless others look at that.
         let (mut dx, _kept) = match added {
