@@ -246,7 +246,11 @@ fn emulator_keeps_pictures_on_the_device() {
 
     // Where they don't fit, training goes on as it would have, and the learner says why. All memory that was ever asked for is more than
     // is needed at once where steps have a plan of it, so they have none here.
-    let unplanned = |device| if let Device::Cuda(gpu) = device { gpu.use_graphs(false) };
+    let unplanned = |device| {
+        if let Device::Cuda(gpu) = device {
+            gpu.use_graphs(false)
+        }
+    };
     let Some((large, watch)) = emulated::watched(usize::MAX, Mode::Plain) else { return };
     unplanned(large);
     learner(dir.path()).to_device(large).unwrap().fit(1, 1e-4).unwrap();

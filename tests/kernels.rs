@@ -185,7 +185,9 @@ fn machine_code_of_tensor_cores() {
             let code = code.split("\n\t.section").next().unwrap_or_default();
             let all = |kind: &str| -> BTreeSet<&str> {
                 let words = code.split(|c: char| c.is_whitespace() || c == ';');
-                words.filter(|word| word.split('.').next() == Some(kind)).collect()
+                // The compiler has two ways to bring zeros.
+                let found = words.filter(|word| word.split('.').next() == Some(kind));
+                found.map(|word| word.trim_end_matches(".ZFILL")).collect()
             };
             let single = entry.contains("<f32");
             let product = match () {
@@ -222,9 +224,7 @@ fn disassembler() -> Option<PathBuf> {
     match Command::new(&disassembler).arg("--version").output() {
         Ok(_) => Some(disassembler),
         Err(_) => {
-            common::skip(format_args!(
-                "reading the machine code: there is no nvdisasm (scripts/nvrtc.sh fetches it)"
-            ));
+            common::skip(format_args!("reading the machine code: there is no nvdisasm (scripts/nvrtc.sh fetches it)"));
             None
         }
     }

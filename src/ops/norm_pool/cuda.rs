@@ -21,7 +21,9 @@ pub(super) fn forward(
     y: &mut Tensor,
     winner: &mut Tensor,
 ) -> Result<()> {
-    Sizes::of(x)?; // refuses what is too large
+    // Refuse what is too large.
+    Sizes::of(x)?;
+    Sizes::of(y)?;
     let pack = 16 / x.dtype().size();
     let pack = if g.input[3].is_multiple_of(pack) { pack } else { 1 };
     let launch = Launch::over(y.numel() / pack);
