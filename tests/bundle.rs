@@ -8,6 +8,8 @@
 
 #[path = "parity_augment.rs"]
 mod augment;
+#[path = "emulator_fused.rs"]
+mod fused;
 #[path = "graph.rs"]
 mod graph;
 #[path = "parity_networks.rs"]

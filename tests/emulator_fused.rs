@@ -5,8 +5,10 @@ mod common;
 
 use common::emulated::{self, Mode};
 use onecycle::autograd::{self, Backward, GradSlot, backward_with};
+use onecycle::nn::{Arch, Module};
 use onecycle::ops::batch_norm::BatchNorm;
-use onecycle::ops::conv2d::ladder::{self, Rung};
+use onecycle::ops::conv2d::Geometry;
+use onecycle::ops::conv2d::ladder::{self, Direction, Rung};
 use onecycle::ops::conv2d::tile::{Tile, with_tile};
 use onecycle::ops::ladder::set_tf32;
 use onecycle::ops::norm_pool;
@@ -598,5 +600,41 @@ fn emulator_pooling_in_one_pass_has_the_same_bits() {
                 assert!(at_once[0].1.iter().any(|v| v.is_nan()), "a NaN wins its window");
             }
         }
+    }
+}
+
+/// No layer of the five networks falls to a lower rung in half precision: neither a convolution, nor the head's wide linear layer. (Its last
+/// one, to the classes, is as odd as their number.)
+#[test]
+fn emulator_rungs_serve_all_layers_of_the_networks() {
+    for (name, convolutions) in
+        [("resnet18", 20), ("resnet34", 36), ("resnet50", 53), ("resnet101", 104), ("resnet152", 155)]
+    {
+        let body = Arch::by_name(name).unwrap().body();
+        let mut seen = 0;
+        for (parameter, value) in body.named_parameters() {
+            let shape = value.value().shape().to_vec();
+            let [k, r, s, c] = shape[..] else { continue };
+            let stride = if r == 7 { 2 } else { 1 };
+            let g = Geometry {
+                n: 1,
+                h: 56,
+                w: 56,
+                c,
+                k,
+                r,
+                s,
+                p: 56 / stride,
+                q: 56 / stride,
+                stride: [stride; 2],
+                padding: [r / 2; 2],
+            };
+            for dtype in [DType::F16, DType::BF16] {
+                assert!(Rung::Fused.serves(&g, dtype), "{name}: {parameter} {shape:?}");
+                assert!(ladder::plan(Direction::Forward, &g, dtype).is_some(), "{name}: {parameter} {shape:?}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, convolutions, "convolutions of {name}");
     }
 }

@@ -160,6 +160,7 @@ correctness() {
         # The emulator's part was run where the bundle was made.
         export ONECYCLE_EMULATOR=off
         tests operations operations::
+        tests fused fused::
         tests training training::
         tests graph graph::
         tests pytorch pytorch::
@@ -193,18 +194,27 @@ verified() {
         printf '{\n  "kernels": {'
         while read -r name hash; do
             case $name in
-                conv2d | conv2d_stem) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
+                conv2d) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
+                conv2d_stem)
+                    names='operations::emulator_rungs_of_the_convolution'
+                    names+=' fused::emulator_convolutions_leave_the_statistics_of_what_they_store' ;;
                 conv2d_mma)
                     names='operations::emulator_rungs_of_the_convolution operations::emulator_finishes_input_gradients'
-                    names+=' operations::emulator_fusions_change_no_result' ;;
-                batch_norm | norm_pool) names="operations::emulator::$name operations::emulator_fusions_change_no_result" ;;
+                    names+=' operations::emulator_fusions_change_no_result'
+                    names+=' fused::emulator_convolutions_leave_the_statistics_of_what_they_store' ;;
+                batch_norm)
+                    names='operations::emulator::batch_norm operations::emulator_fusions_change_no_result'
+                    names+=' fused::emulator_notes_reach_only_whom_they_concern' ;;
+                norm_pool)
+                    names='operations::emulator::norm_pool operations::emulator_fusions_change_no_result'
+                    names+=' fused::emulator_pooling_in_one_pass_has_the_same_bits' ;;
                 optimizer_step) names=operations::emulator::optimizer ;;
                 selftest) names=primitives::gpu_does_what_the_emulator_does ;;
                 *) names=operations::emulator::$name ;;
             esac
             for each in $names; do
                 if grep -qx "$each" "$out/tests.list"; then
-                    grep -qsx "$each ok" "$out/operations.tests" "$out/selftest.tests" || continue 2
+                    grep -qsx "$each ok" "$out/operations.tests" "$out/fused.tests" "$out/selftest.tests" || continue 2
                 else
                     [ "$(cat "$out/operations.status")" = 0 ] || continue 2
                 fi

@@ -78,12 +78,14 @@ impl Geometry {
             return Err(Error::shape("conv2d", format!("stride {stride:?} and filter {r}x{s} must be at least 1")));
         }
         let out = |size: usize, filter: usize, axis: usize| {
-            (size + 2 * padding[axis]).checked_sub(filter).map(|room| room / stride[axis] + 1)
+            let padded = padding[axis].checked_mul(2)?.checked_add(size)?;
+            padded.checked_sub(filter).map(|room| room / stride[axis] + 1)
         };
         match (out(h, r, 0), out(width, s, 1)) {
             (Some(p), Some(q)) => Ok(Geometry { n, h, w: width, c, k, r, s, p, q, stride, padding }),
             _ => {
-                let message = format!("the {r}x{s} filter is larger than the padded picture {}", x.shape());
+                let message =
+                    format!("the {r}x{s} filter doesn't fit the picture {} with padding {padding:?}", x.shape());
                 Err(Error::shape("conv2d", message))
             }
         }
