@@ -189,6 +189,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
                 b.pictures(&frozen, way, n, frozen_step, || trainer.step().unwrap_or_else(|e| panic!("{e}")));
             }
             graphs(false);
+            println!("{case}: {} steps were graphs", gpu.replays());
         } else {
             b.case(&full, step, 0.0, || trainer.step().expect("the shapes fit"));
             b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));

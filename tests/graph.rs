@@ -10,7 +10,7 @@ use onecycle::learner::{GradScaler, Learner};
 use onecycle::prelude::*;
 use onecycle::{DType, Device, Error, ErrorKind, Tensor, ops};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a fit leaves: weights, losses of the steps, and the validation's numbers.
 type Outcome = (Vec<Vec<f64>>, Vec<f64>, Vec<Option<f64>>);
@@ -36,7 +36,10 @@ fn same_bits(what: &str, fit: impl Fn(Learner) -> Learner) {
     colours(dir.path(), 20);
     let plain = emulated::watched(usize::MAX, Mode::Plain).zip(emulated::late(Mode::Plain));
     let emulated = plain.map(|((plain, _), (late, _))| (plain, late));
+    // A GPU is the whole program's, and so is whether it uses graphs: one fit at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
     for (plain, replaying) in emulated.into_iter().chain(common::gpus().into_iter().map(|gpu| (gpu, gpu))) {
+        let _alone = (plain == replaying).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
         let want = fitted(dir.path(), (plain, false), &fit);
         assert!(want.1.iter().all(|loss| loss.is_finite()));
         let before = gpu(replaying).replays();

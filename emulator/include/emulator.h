@@ -227,10 +227,8 @@ inline u32 to_tf32(f32 x)
     u32 bits;
     memcpy(&bits, &x, 4);
     // Half of the last place that stays is added, then the rest is cut off: ties go away from zero. A carry may go into the exponent.
-    // NaN becomes the canonical one.
-    if ((bits & 0x7f800000) == 0x7f800000)
-        return bits & 0x7fffff ? 0x7fffffffu : bits;
-    return (bits + 0x1000) & 0xffffe000;
+    // Of infinities and NaNs nothing but the last places is lost; a NaN that has no others becomes an infinity. A GPU said so.
+    return (bits & 0x7f800000) == 0x7f800000 ? bits & 0xffffe000 : (bits + 0x1000) & 0xffffe000;
 }
 inline __attribute__((always_inline)) void mma_m16n8k8_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], int line = __builtin_LINE())
 {
