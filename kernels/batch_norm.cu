@@ -116,15 +116,18 @@ KERNEL(batch_norm_fixed)
 template <typename T, i32 N>
 __device__ __forceinline__ void apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    for (i64 i = first() * N; i < n; i += step() * N) {
-        const i32 channel = (u32)i % c;
+    const i64 far = step() * N;
+    const bool stays = channel_stays(far, c);
+    Numbers<N> by(norm, (u32)(first() * N) % c, c);
+    for (i64 i = first() * N; i < n; i += far) {
+        if (!stays)
+            by = Numbers<N>(norm, (u32)i % c, c);
         f32 v[N], r[N] = {};
         load_some(x + i, v);
         if (residual)
             load_some(residual + i, r);
         for (i32 j = 0; j < N; j++) {
-            const i32 ch = channel + j;
-            v[j] = normalized(v[j], norm.mean[ch], norm.weight[ch] * norm.invstd[ch], norm.bias[ch]) + r[j];
+            v[j] = by.of(v[j], j) + r[j];
             if (relu && v[j] <= 0)
                 v[j] = 0;
         }
@@ -147,13 +150,7 @@ template <typename T, i32 N>
 __device__ __forceinline__ void reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
 {
     const i32 channel = tile_channel<N>();
-    f32 mean[N], scale[N], bias[N];
-    for (i32 j = 0; j < N; j++) {
-        const i32 ch = channel + j < c ? channel + j : 0;
-        mean[j] = norm.mean[ch];
-        scale[j] = norm.weight[ch] * norm.invstd[ch];
-        bias[j] = norm.bias[ch];
-    }
+    const Numbers<N> by(norm, channel, c);
     tile_sums<N>(m, c, partial, [&](i64 row, f32 (&dw)[N], f32 (&db)[N]) {
         const i64 i = row * c + channel;
         f32 v[N], d[N], out[N];
@@ -162,9 +159,9 @@ __device__ __forceinline__ void reduce(const T* x, const T* dy, const T* y, Norm
         if (mask == MASK_OUTPUT)
             load_some(y + i, out);
         for (i32 j = 0; j < N; j++) {
-            if ((mask == MASK_OUTPUT && !(out[j] > 0)) || (mask == MASK_INPUT && !(normalized(v[j], mean[j], scale[j], bias[j]) > 0)))
+            if ((mask == MASK_OUTPUT && !(out[j] > 0)) || (mask == MASK_INPUT && !(by.of(v[j], j) > 0)))
                 d[j] = 0;
-            dw[j] = fmaf(d[j], v[j] - mean[j], dw[j]);
+            dw[j] = fmaf(d[j], v[j] - by.mean[j], dw[j]);
             db[j] += d[j];
         }
         if (mask == MASK_OUTPUT)
@@ -201,19 +198,23 @@ template <typename T, i32 N>
 __device__ __forceinline__ void input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx, i64 n, u32 c, i32 mask)
 {
     const f32 share = 1 / (f32)((u32)n / c); // 1 / M
-    for (i64 i = first() * N; i < n; i += step() * N) {
-        const i32 channel = (u32)i % c;
+    const i64 far = step() * N;
+    const bool stays = channel_stays(far, c);
+    const i32 begin = (u32)(first() * N) % c;
+    Numbers<N> by(norm, begin, c);
+    Shares<N> shares(norm, dw, db, share, begin, c);
+    for (i64 i = first() * N; i < n; i += far) {
+        if (!stays) {
+            by = Numbers<N>(norm, (u32)i % c, c);
+            shares = Shares<N>(norm, dw, db, share, (u32)i % c, c);
+        }
         f32 v[N], d[N];
         load_some(x + i, v);
         load_some(dz + i, d);
         for (i32 j = 0; j < N; j++) {
-            const i32 ch = channel + j;
-            const f32 scale = norm.weight[ch] * norm.invstd[ch], centred = v[j] - norm.mean[ch];
-            if (mask == MASK_INPUT && !(normalized(v[j], norm.mean[ch], scale, norm.bias[ch]) > 0))
+            if (mask == MASK_INPUT && !(by.of(v[j], j) > 0))
                 d[j] = 0;
-            if (dw)
-                d[j] -= (db[ch] + centred * norm.invstd[ch] * dw[ch]) * share;
-            d[j] *= scale;
+            d[j] = by.scale[j] * shares.taken_from(d[j], v[j] - by.mean[j], j);
         }
         store_some(dx + i, d);
     }

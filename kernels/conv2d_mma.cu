@@ -34,6 +34,7 @@ using mma_tile::CHUNK;
 using mma_tile::DEPTH;
 using mma_tile::Product;
 using mma_tile::Stage;
+using mma_tile::unpack;
 
 // The pointer so many bytes further on.
 template <typename T> __device__ __forceinline__ const T* further(const T* p, i64 bytes) { return (const T*)((const u8*)p + bytes); }
@@ -219,7 +220,7 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
 //     sums                  null, or [phases][tiles of pixels][2][c]: of dz (y - mean) and of dz over each tile
 // blockIdx.y is the phase; see conv_input_gradient_tiled.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN))
+__global__ void __launch_bounds__(mma_tile::THREADS, 2) // the way out wants the registers of a third block
     conv_input_gradient_mma(Conv g, const T* dy, const T* w, T* dx, const T* so_far, const T* z, const T* y, Norm norm, f32* sums, i32 mask)
 {
     constexpr i32 N = CHUNK<T>;
@@ -243,38 +244,63 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN))
     }
     product.lay_out([](i32, i32, f32, f32) {});
     const i32 c = n0 + product.column();
+    const bool dense = g.stride_h == 1 && g.stride_w == 1; // the phase's pixels are the picture's
+    // A few rows at once: what is read for all of them is under way before the first is done.
+    constexpr i32 ROWS = BM / Product<T, BM, BN>::LANES, AT_ONCE = BM == 64 ? 1 : 2; // what registers allow
+    const Numbers<N> by = sums ? Numbers<N>(norm, c, g.c) : Numbers<N>();
     f32 dw[N] = {}, db[N] = {};
-    product.each_chunk([&](i32 row, const T* chunk) {
-        const i64 m = m0 + row;
-        if (m >= pixels || c >= g.c)
-            return;
-        const i32 i = (i32)m, j = i % columns.count, k = i / columns.count % rows.count, n = i / columns.count / rows.count;
-        const i32 h = rows.start + k * g.stride_h, v = columns.start + j * g.stride_w;
-        const i64 at = (((i64)n * g.h + h) * g.w + v) * g.c + c;
-        f32 d[N], other[N];
-        load_pack(chunk, d);
-        if (so_far) {
-            load_pack(so_far + at, other);
-            for (i32 e = 0; e < N; e++)
-                d[e] = to_f32(from_f32<T>(d[e] + other[e])); // the sum as memory will hold it
-        }
-        if (mask == MASK_OUTPUT) {
-            load_pack(z + at, other);
-            for (i32 e = 0; e < N; e++)
-                d[e] = other[e] > 0 ? d[e] : 0;
-        }
-        if (sums) {
-            load_pack(y + at, other);
-            for (i32 e = 0; e < N; e++) {
-                const f32 mean = norm.mean[c + e];
-                if (mask == MASK_INPUT && !(normalized(other[e], mean, norm.weight[c + e] * norm.invstd[c + e], norm.bias[c + e]) > 0))
-                    d[e] = 0;
-                dw[e] = fmaf(d[e], other[e] - mean, dw[e]);
-                db[e] += d[e];
+#pragma unroll 1
+    for (i32 r = 0; r < ROWS; r += AT_ONCE) {
+        i64 at[AT_ONCE]; // in dx, or -1
+        Vec4 added[AT_ONCE], made[AT_ONCE], seen[AT_ONCE];
+#pragma unroll
+        for (i32 e = 0; e < AT_ONCE; e++) {
+            const i64 m = m0 + product.row(r + e);
+            at[e] = -1;
+            if (m >= pixels || c >= g.c)
+                continue;
+            if (dense) {
+                at[e] = m * g.c + c;
+            } else {
+                const i32 i = (i32)m, j = i % columns.count, k = i / columns.count % rows.count, n = i / columns.count / rows.count;
+                const i32 h = rows.start + k * g.stride_h, v = columns.start + j * g.stride_w;
+                at[e] = (((i64)n * g.h + h) * g.w + v) * g.c + c;
             }
+            if (so_far)
+                added[e] = *(const Vec4*)(so_far + at[e]);
+            if (mask == MASK_OUTPUT)
+                made[e] = *(const Vec4*)(z + at[e]);
+            if (sums)
+                seen[e] = *(const Vec4*)(y + at[e]);
         }
-        store_pack(dx + at, d);
-    });
+#pragma unroll
+        for (i32 e = 0; e < AT_ONCE; e++) {
+            if (at[e] < 0)
+                continue;
+            f32 d[N], other[N];
+            load_pack(product.chunk(r + e), d);
+            if (so_far) {
+                unpack<T>(added[e], other);
+                for (i32 j = 0; j < N; j++)
+                    d[j] = to_f32(from_f32<T>(d[j] + other[j])); // the sum as memory will hold it
+            }
+            if (mask == MASK_OUTPUT) {
+                unpack<T>(made[e], other);
+                for (i32 j = 0; j < N; j++)
+                    d[j] = other[j] > 0 ? d[j] : 0;
+            }
+            if (sums) {
+                unpack<T>(seen[e], other);
+                for (i32 j = 0; j < N; j++) {
+                    if (mask == MASK_INPUT && !(by.of(other[j], j) > 0))
+                        d[j] = 0;
+                    dw[j] = fmaf(d[j], other[j] - by.mean[j], dw[j]);
+                    db[j] += d[j];
+                }
+            }
+            store_pack(dx + at[e], d);
+        }
+    }
     if (sums)
         product.write_column_sums(dw, db, sums, g.c, g.c - n0);
 }

@@ -124,6 +124,15 @@ template <typename T> __device__ __forceinline__ void store_pair(T* at, f32 x, f
     *(u32*)at = (u32)from_f32<T>(x).bits | (u32)from_f32<T>(y).bits << 16;
 }
 
+// 16 bytes that were read earlier, as numbers.
+template <typename T> __device__ __forceinline__ void unpack(Vec4 raw, f32 (&out)[Pack<T>::N])
+{
+    alignas(16) T numbers[Pack<T>::N];
+    *(Vec4*)numbers = raw;
+    for (i32 i = 0; i < Pack<T>::N; i++)
+        out[i] = to_f32(numbers[i]);
+}
+
 // The product of a block: BM x BN results, in the registers of its threads.
 template <typename T, i32 BM, i32 BN> struct Product {
     static constexpr i32 WARPS_N = BN / 32, WARPS_M = 8 / WARPS_N;
@@ -228,14 +237,16 @@ template <typename T, i32 BM, i32 BN> struct Product {
         __syncthreads();
     }
 
-    // After lay_out: calls `take(row, chunk)` with 16 bytes of results for each row of this thread. Its column is column(), always the
-    // same: what depends on the channel alone is loaded once.
+    // After lay_out a thread has BM / LANES rows, and of each the 16 bytes of results in column(): always the same, so that what depends
+    // on the channel alone is loaded once.
     __device__ static i32 column() { return threadIdx.x % CHUNKS * CHUNK<T>; }
+    __device__ static i32 row(i32 i) { return threadIdx.x / CHUNKS + i * LANES; }
+    __device__ static const T* chunk(i32 i) { return (const T*)smem_raw + row(i) * PITCH + column(); }
     template <typename Take> __device__ __forceinline__ void each_chunk(Take take) const
     {
-        const T* const laid = (const T*)smem_raw;
-        for (i32 row = threadIdx.x / CHUNKS; row < BM; row += LANES)
-            take(row, laid + row * PITCH + column());
+#pragma unroll
+        for (i32 i = 0; i < BM / LANES; i++)
+            take(row(i), chunk(i));
     }
 
     // Two sums of each column over the tile's rows, from each thread's sums over its own: out[0 .. columns) and out[width ..). Added

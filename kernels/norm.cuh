@@ -15,6 +15,40 @@ LAYOUT(Norm, mean, invstd, weight, bias)
 // in another: backward asks for its sign.
 __device__ __forceinline__ f32 normalized(f32 x, f32 mean, f32 scale, f32 bias) { return fmaf(x - mean, scale, bias); }
 
+// What N channels from c on are normalised by, in registers: read once for all rows of a thread. Through pointers each row would read them again,
+// 32 loads beside the one of the row itself, since for all that the compiler knows a store may have changed them.
+template <i32 N> struct Numbers {
+    f32 mean[N], scale[N], bias[N];
+    __device__ __forceinline__ Numbers() {}
+    __device__ __forceinline__ Numbers(Norm norm, i32 c, i32 channels)
+    {
+        for (i32 j = 0; j < N; j++) {
+            const i32 ch = c + j < channels ? c + j : 0;
+            mean[j] = norm.mean[ch];
+            scale[j] = norm.weight[ch] * norm.invstd[ch];
+            bias[j] = norm.bias[ch];
+        }
+    }
+    __device__ __forceinline__ f32 of(f32 x, i32 j) const { return normalized(x, mean[j], scale[j], bias[j]); }
+};
+
+// What the mean's and the variance's part in x takes from dz, for N channels: db/M + xh dw/M, or nothing in evaluation (dw null).
+template <i32 N> struct Shares {
+    f32 fixed[N], slope[N];
+    __device__ __forceinline__ Shares(Norm norm, const f32* dw, const f32* db, f32 share, i32 c, i32 channels)
+    {
+        for (i32 j = 0; j < N; j++) {
+            const i32 ch = c + j < channels ? c + j : 0;
+            fixed[j] = dw ? db[ch] * share : 0;
+            slope[j] = dw ? norm.invstd[ch] * dw[ch] * share : 0;
+        }
+    }
+    __device__ __forceinline__ f32 taken_from(f32 d, f32 centred, i32 j) const { return d - fmaf(centred, slope[j], fixed[j]); }
+};
+
+// The channel of a thread's number i where it goes through [.., c] in steps of `step`: if a step is a multiple of c it stays the same.
+__device__ __forceinline__ bool channel_stays(i64 step, u32 c) { return (u32)step % c == 0; }
+
 // From what backward knows where the ReLU clipped.
 #define MASK_NONE 0   // there was none
 #define MASK_OUTPUT 1 // from y: with a residual nothing else tells

@@ -18,26 +18,11 @@
 #include "norm.cuh"
 #include "norm_sums.cuh"
 
-// z as memory would hold it.
-template <typename T> __device__ __forceinline__ f32 activated(f32 x, f32 mean, f32 scale, f32 bias)
+// z as memory would hold it, of the norm's image before the ReLU.
+template <typename T> __device__ __forceinline__ f32 activated(f32 z)
 {
-    const f32 z = normalized(x, mean, scale, bias);
     return to_f32(from_f32<T>(z <= 0 ? 0.0f : z)); // a NaN stays one
 }
-
-// What a channel's numbers are normalised by.
-template <i32 N> struct Numbers {
-    f32 mean[N], scale[N], bias[N];
-    __device__ __forceinline__ Numbers(Norm norm, i32 c, i32 channels)
-    {
-        for (i32 j = 0; j < N; j++) {
-            const i32 ch = c + j < channels ? c + j : 0;
-            mean[j] = norm.mean[ch];
-            scale[j] = norm.weight[ch] * norm.invstd[ch];
-            bias[j] = norm.bias[ch];
-        }
-    }
-};
 
 // A pixel of x [N, H, W, C] by the number of one of its channels. There are fewer than 2^32: divisions of 64 bits take many times as long.
 struct Place {
@@ -53,22 +38,30 @@ struct Place {
     }
 };
 
-template <typename T, i32 N> __device__ __forceinline__ void forward(const MaxPool& g, const T* x, Norm norm, T* y, u8* winner)
+// WINDOW, STRIDE and PADDING known to the compiler make divisions shifts and loops straight: a ResNet's are; with WINDOW 0 they are g's.
+template <typename T, i32 N, i32 WINDOW, i32 STRIDE, i32 PADDING>
+__device__ __forceinline__ void forward(const MaxPool& g, const T* x, Norm norm, T* y, u8* winner)
 {
-    const i64 count = (i64)g.n * g.p * g.q * g.c;
-    for (i64 i = first() * N; i < count; i += step() * N) {
+    const i32 window = WINDOW ? WINDOW : g.window, stride = WINDOW ? STRIDE : g.stride, padding = WINDOW ? PADDING : g.padding;
+    const i64 count = (i64)g.n * g.p * g.q * g.c, far = step() * N;
+    const bool stays = channel_stays(far, g.c);
+    Numbers<N> by(norm, (u32)(first() * N) % g.c, g.c);
+    for (i64 i = first() * N; i < count; i += far) {
         const Place at((u32)i, g.c, g.q, g.p);
-        const Numbers<N> by(norm, at.c, g.c);
+        if (!stays)
+            by = Numbers<N>(norm, at.c, g.c);
         f32 v[N];
         Best best[N];
-        for (i32 r = 0; r < g.window; r++)
-            for (i32 s = 0; s < g.window; s++) {
-                const i32 h = at.h * g.stride + r - g.padding, w = at.w * g.stride + s - g.padding;
+#pragma unroll
+        for (i32 r = 0; r < window; r++)
+#pragma unroll
+            for (i32 s = 0; s < window; s++) {
+                const i32 h = at.h * stride + r - padding, w = at.w * stride + s - padding;
                 if (h < 0 || h >= g.h || w < 0 || w >= g.w)
                     continue;
                 load_some(x + (((i64)at.n * g.h + h) * g.w + w) * g.c + at.c, v);
                 for (i32 j = 0; j < N; j++)
-                    best[j].take(activated<T>(v[j], by.mean[j], by.scale[j], by.bias[j]), r * g.window + s);
+                    best[j].take(activated<T>(by.of(v[j], j)), r * window + s);
             }
         for (i32 j = 0; j < N; j++) {
             v[j] = best[j].value;
@@ -79,10 +72,13 @@ template <typename T, i32 N> __device__ __forceinline__ void forward(const MaxPo
 }
 template <typename T> __global__ void __launch_bounds__(256) norm_pool_forward(MaxPool g, const T* x, Norm norm, T* y, u8* winner)
 {
-    if (g.c % Pack<T>::N == 0)
-        forward<T, Pack<T>::N>(g, x, norm, y, winner);
+    constexpr i32 N = Pack<T>::N;
+    if (g.c % N == 0 && is_resnets(g))
+        forward<T, N, 3, 2, 1>(g, x, norm, y, winner);
+    else if (g.c % N == 0)
+        forward<T, N, 0, 0, 0>(g, x, norm, y, winner);
     else
-        forward<T, 1>(g, x, norm, y, winner);
+        forward<T, 1, 0, 0, 0>(g, x, norm, y, winner);
 }
 KERNEL(norm_pool_forward<f32>)
 KERNEL(norm_pool_forward<f16>)
@@ -90,17 +86,20 @@ KERNEL(norm_pool_forward<bf16>)
 
 // dz of N channels of a pixel where x is v: gathered, rounded as memory would have rounded it, masked. A window whose numbers are all 0
 // has a winner too; the mask knows.
-template <typename T, i32 N>
+template <typename T, bool RESNETS, i32 N>
 __device__ __forceinline__ void arriving(const MaxPool& g, const T* dy, const u8* winner, const Place& at, const f32 (&v)[N], const Numbers<N>& by,
                                          f32 (&d)[N])
 {
-    gather(g, dy, winner, at.n, at.h, at.w, at.c, d);
+    if constexpr (RESNETS)
+        gather<T, N, 3, 2, 1>(g, dy, winner, at.n, at.h, at.w, at.c, d);
+    else
+        gather<T, N, 0, 0, 0>(g, dy, winner, at.n, at.h, at.w, at.c, d);
     for (i32 j = 0; j < N; j++)
-        d[j] = normalized(v[j], by.mean[j], by.scale[j], by.bias[j]) > 0 ? to_f32(from_f32<T>(d[j])) : 0;
+        d[j] = by.of(v[j], j) > 0 ? to_f32(from_f32<T>(d[j])) : 0;
 }
 
 // partial [tiles, 2, c]: sums of dz (x - mean) and of dz, as batch_norm_reduce. Grid: norm_sums.cuh.
-template <typename T, i32 N>
+template <typename T, bool RESNETS, i32 N>
 __device__ __forceinline__ void reduce(const MaxPool& g, const T* x, const T* dy, const u8* winner, Norm norm, f32* partial)
 {
     const i32 channel = tile_channel<N>();
@@ -110,7 +109,7 @@ __device__ __forceinline__ void reduce(const MaxPool& g, const T* x, const T* dy
         load_some(x + row * g.c + channel, v);
         Place at((u32)row, 1, g.w, g.h);
         at.c = channel;
-        arriving<T>(g, dy, winner, at, v, by, d);
+        arriving<T, RESNETS>(g, dy, winner, at, v, by, d);
         for (i32 j = 0; j < N; j++) {
             dw[j] = fmaf(d[j], v[j] - by.mean[j], dw[j]);
             db[j] += d[j];
@@ -120,45 +119,54 @@ __device__ __forceinline__ void reduce(const MaxPool& g, const T* x, const T* dy
 template <typename T>
 __global__ void __launch_bounds__(256, 2) norm_pool_reduce(MaxPool g, const T* x, const T* dy, const u8* winner, Norm norm, f32* partial)
 {
-    if (g.c % Pack<T>::N == 0)
-        reduce<T, Pack<T>::N>(g, x, dy, winner, norm, partial);
+    constexpr i32 N = Pack<T>::N;
+    if (g.c % N == 0 && is_resnets(g))
+        reduce<T, true, N>(g, x, dy, winner, norm, partial);
+    else if (g.c % N == 0)
+        reduce<T, false, N>(g, x, dy, winner, norm, partial);
     else
-        reduce<T, 1>(g, x, dy, winner, norm, partial);
+        reduce<T, false, 1>(g, x, dy, winner, norm, partial);
 }
 KERNEL(norm_pool_reduce<f32>)
 KERNEL(norm_pool_reduce<f16>)
 KERNEL(norm_pool_reduce<bf16>)
 
 // dx; in evaluation dw and db are null.
-template <typename T, i32 N>
+template <typename T, bool RESNETS, i32 N>
 __device__ __forceinline__ void input_gradient(const MaxPool& g, const T* x, const T* dy, const u8* winner, Norm norm, const f32* dw, const f32* db,
                                                T* dx)
 {
-    const i64 m = (i64)g.n * g.h * g.w, count = m * g.c;
+    const i64 m = (i64)g.n * g.h * g.w, count = m * g.c, far = step() * N;
     const f32 share = 1 / (f32)m;
-    for (i64 i = first() * N; i < count; i += step() * N) {
+    const bool stays = channel_stays(far, g.c);
+    const i32 c = (u32)(first() * N) % g.c;
+    Numbers<N> by(norm, c, g.c);
+    Shares<N> shares(norm, dw, db, share, c, g.c);
+    for (i64 i = first() * N; i < count; i += far) {
         const Place at((u32)i, g.c, g.w, g.h);
-        const Numbers<N> by(norm, at.c, g.c);
+        if (!stays) {
+            by = Numbers<N>(norm, at.c, g.c);
+            shares = Shares<N>(norm, dw, db, share, at.c, g.c);
+        }
         f32 v[N], d[N];
         load_some(x + i, v);
-        arriving<T>(g, dy, winner, at, v, by, d);
-        for (i32 j = 0; j < N; j++) {
-            const i32 ch = at.c + j;
-            if (dw)
-                d[j] -= (db[ch] + (v[j] - by.mean[j]) * norm.invstd[ch] * dw[ch]) * share;
-            d[j] *= by.scale[j];
-        }
+        arriving<T, RESNETS>(g, dy, winner, at, v, by, d);
+        for (i32 j = 0; j < N; j++)
+            d[j] = by.scale[j] * shares.taken_from(d[j], v[j] - by.mean[j], j);
         store_some(dx + i, d);
     }
 }
 template <typename T>
 __global__ void __launch_bounds__(256, 2) norm_pool_input_gradient(MaxPool g, const T* x, const T* dy, const u8* winner, Norm norm, const f32* dw,
-                                                               const f32* db, T* dx)
+                                                                  const f32* db, T* dx)
 {
-    if (g.c % Pack<T>::N == 0)
-        input_gradient<T, Pack<T>::N>(g, x, dy, winner, norm, dw, db, dx);
+    constexpr i32 N = Pack<T>::N;
+    if (g.c % N == 0 && is_resnets(g))
+        input_gradient<T, true, N>(g, x, dy, winner, norm, dw, db, dx);
+    else if (g.c % N == 0)
+        input_gradient<T, false, N>(g, x, dy, winner, norm, dw, db, dx);
     else
-        input_gradient<T, 1>(g, x, dy, winner, norm, dw, db, dx);
+        input_gradient<T, false, 1>(g, x, dy, winner, norm, dw, db, dx);
 }
 KERNEL(norm_pool_input_gradient<f32>)
 KERNEL(norm_pool_input_gradient<f16>)

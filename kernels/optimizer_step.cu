@@ -36,25 +36,76 @@ LAYOUT(Update, p, d, m, v, half, kind, rate, decay, coupled, mom, rest, sqr_mom,
 #define SGD 1
 #define RMSPROP 2
 
+// One number: p, m and v (if there are some) become the new ones; returns nothing else.
+template <i32 RULE> __device__ __forceinline__ void move(const Update& u, f32& p, f32 d, f32& m, f32& v)
+{
+    const f32 w = p * u.decay;
+    d += u.coupled * w;
+    f32 along = d, by = 1;
+    if (u.m)
+        m = along = u.mom * m + u.rest * d;
+    if (RULE != SGD) {
+        v = u.sqr_mom * v + u.sqr_rest * (d * d);
+        by = sqrtf(RULE == ADAM ? v * u.debias : v) + u.eps;
+    }
+    p = w - u.rate * along / by;
+}
+__device__ __forceinline__ u32 half_bits(i32 kind, f32 x) { return kind == 1 ? from_f32<f16>(x).bits : from_f32<bf16>(x).bits; }
+
+// Four numbers a thread and 16 bytes a load: pieces and tensors begin at multiples of that.
 template <i32 RULE> __global__ void __launch_bounds__(256) optimizer_step(const Update* updates, const Piece* pieces)
 {
     const Piece piece = pieces[blockIdx.x];
     const Update u = updates[piece.tensor];
-    for (i64 i = piece.from + threadIdx.x; i < piece.from + piece.count; i += blockDim.x) {
-        const f32 w = u.p[i] * u.decay;
-        const f32 d = u.d[i] + u.coupled * w;
-        f32 along = d, by = 1;
-        if (u.m)
-            u.m[i] = along = u.mom * u.m[i] + u.rest * d;
-        if (RULE != SGD) {
-            const f32 v = u.v[i] = u.sqr_mom * u.v[i] + u.sqr_rest * (d * d);
-            by = sqrtf(RULE == ADAM ? v * u.debias : v) + u.eps;
+    const i64 end = piece.from + piece.count;
+    for (i64 i = piece.from + threadIdx.x * 4; i < end; i += blockDim.x * 4) {
+        const i32 n = end - i < 4 ? (i32)(end - i) : 4;
+        f32 p[4], d[4], m[4] = {}, v[4] = {};
+        if (n == 4) {
+            load_pack(u.p + i, p);
+            load_pack(u.d + i, d);
+            if (u.m)
+                load_pack(u.m + i, m);
+            if (RULE != SGD)
+                load_pack(u.v + i, v);
+        } else {
+#pragma unroll
+            for (i32 j = 0; j < 4; j++) {
+                const i64 at = j < n ? i + j : i;
+                p[j] = u.p[at], d[j] = u.d[at];
+                if (u.m)
+                    m[j] = u.m[at];
+                if (RULE != SGD)
+                    v[j] = u.v[at];
+            }
         }
-        const f32 p = u.p[i] = w - u.rate * along / by;
-        if (u.kind == 1)
-            u.half[i] = from_f32<f16>(p).bits;
-        else if (u.kind == 2)
-            u.half[i] = from_f32<bf16>(p).bits;
+#pragma unroll
+        for (i32 j = 0; j < 4; j++)
+            move<RULE>(u, p[j], d[j], m[j], v[j]);
+        if (n == 4) {
+            store_pack(u.p + i, p);
+            if (u.m)
+                store_pack(u.m + i, m);
+            if (RULE != SGD)
+                store_pack(u.v + i, v);
+            if (u.kind) {
+                ((u32*)(u.half + i))[0] = half_bits(u.kind, p[0]) | half_bits(u.kind, p[1]) << 16;
+                ((u32*)(u.half + i))[1] = half_bits(u.kind, p[2]) | half_bits(u.kind, p[3]) << 16;
+            }
+        } else {
+#pragma unroll
+            for (i32 j = 0; j < 4; j++) {
+                if (j >= n)
+                    break;
+                u.p[i + j] = p[j];
+                if (u.m)
+                    u.m[i + j] = m[j];
+                if (RULE != SGD)
+                    u.v[i + j] = v[j];
+                if (u.kind)
+                    u.half[i + j] = (u16)half_bits(u.kind, p[j]);
+            }
+        }
     }
 }
 KERNEL(optimizer_step<0>)

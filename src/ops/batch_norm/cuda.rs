@@ -86,9 +86,10 @@ impl Sizes {
         Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles: m.div_ceil(TILE_ROWS), pack })
     }
 
-    /// Threads for all numbers.
+    /// Threads that go through all numbers in turns: enough to fill a large GPU, and each keeps its channels' numbers for many turns.
     pub fn by_pack(&self) -> Launch {
-        Launch::over(self.n / self.pack)
+        const MOST: usize = 8 * 132;
+        Launch::blocks((self.n / self.pack).div_ceil(THREADS as usize).min(MOST))
     }
 
     /// A block for each tile and as many channels as 8 threads take.

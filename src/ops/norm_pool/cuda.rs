@@ -1,7 +1,7 @@
 //! Norm, ReLU and pooling in one pass on a GPU: `kernels/norm_pool.cu`, which explains the passes.
 
 use crate::Result;
-use crate::device::cuda::driver::{Address, Launch};
+use crate::device::cuda::driver::Address;
 use crate::device::cuda::{Gpu, per_float};
 use crate::ops::batch_norm::cuda::{Affine, Norm, Sizes, finish_reduce};
 use crate::ops::max_pool::Geometry;
@@ -21,12 +21,8 @@ pub(super) fn forward(
     y: &mut Tensor,
     winner: &mut Tensor,
 ) -> Result<()> {
-    // Refuse what is too large.
-    Sizes::of(x)?;
-    Sizes::of(y)?;
-    let pack = 16 / x.dtype().size();
-    let pack = if g.input[3].is_multiple_of(pack) { pack } else { 1 };
-    let launch = Launch::over(y.numel() / pack);
+    Sizes::of(x)?; // refuses what is too large
+    let launch = Sizes::of(y)?.by_pack();
     let arguments = (MaxPool::from(g), x.address(), norm, y.address_mut()?, winner.address_mut()?);
     // SAFETY: x has the input's size, y and winner the output's, of the kernel's types; the norm's numbers are [c] f32.
     unsafe { gpu.launch(per_float!("norm_pool_forward").of(x.dtype())?, launch, arguments) }
