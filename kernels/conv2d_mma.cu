@@ -18,7 +18,7 @@
 //   dw          dy, along K: transposed        x, along C: transposed     pixels, 32 a step (16 in f32)
 //
 // Numbers beyond the end of the reduction, or outside the picture, are brought as 0. Rows and columns of results that don't exist are
-// made of whatever lies at the beginning, and never stored.
+// made of 0 or of whatever lies at the beginning, and never stored.
 //
 // "Transposed" costs nothing in 16 bits: ldmatrix can turn a fragment while it loads it. So w is never copied into another order.
 //
@@ -33,6 +33,7 @@
 using mma_tile::CHUNK;
 using mma_tile::DEPTH;
 using mma_tile::Product;
+using mma_tile::ROWS;
 using mma_tile::Stage;
 using mma_tile::unpack;
 
@@ -70,14 +71,15 @@ template <typename T> struct Walk {
 };
 
 // a: x under the taps, row m is output pixel m0 + m. b: w, row n is output channel n0 + n. Thread t brings chunk t % 4 of a step to rows
-// t / 4, t / 4 + 64, .. of both.
+// t / 4, t / 4 + 32, .. of both.
 template <typename T, i32 BM, i32 BN> struct ForwardOperands {
     static constexpr bool A_ALONG_K = true, B_ALONG_K = true;
     Conv g;
     Walk<T> walk;
     i32 chunk, to; // what this thread brings, and where to
-    const T* x[BM / 64]; // this chunk of this thread's rows under tap (0, 0), which may be outside the picture
-    i32 h[BM / 64], v[BM / 64];
+    const T* x[BM / ROWS]; // this chunk of this thread's rows under tap (0, 0), which may be outside the picture
+    i32 h[BM / ROWS], v[BM / ROWS];
+    i32 k; // this thread's first filter
     const T* w;
     i32 rows; // bytes from this thread's row to its next
     __device__ ForwardOperands(const Conv& g, const T* x0, const T* w0, i64 m0, i64 pixels, i32 n0) : g(g)
@@ -89,35 +91,36 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands {
         walk.a_row = (g.w - g.s) * g.c * size, walk.b_row = 0;
         chunk = threadIdx.x % 4 * CHUNK<T>;
         to = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
-        for (i32 j = 0; j < BM / 64; j++) {
-            const i64 m = m0 + threadIdx.x / 4 + j * 64;
+        for (i32 j = 0; j < BM / ROWS; j++) {
+            const i64 m = m0 + threadIdx.x / 4 + j * ROWS;
             const i32 i = (i32)m, q = i % g.q, p = i / g.q % g.p, n = i / g.q / g.p;
             h[j] = m < pixels ? p * g.stride_h - g.pad_h : g.h; // beyond the last pixel no tap is inside
             v[j] = q * g.stride_w - g.pad_w;
             x[j] = x0 + (((i64)n * g.h + h[j]) * g.w + v[j]) * g.c + chunk;
         }
-        const i32 k = n0 + threadIdx.x / 4, filter = g.r * g.s * g.c;
-        w = w0 + (i64)(k < g.k ? k : 0) * filter + chunk;
-        rows = k + 64 < g.k ? 64 * filter * size : 0;
+        k = n0 + threadIdx.x / 4;
+        const i32 filter = g.r * g.s * g.c;
+        w = w0 + (i64)k * filter + chunk;
+        rows = ROWS * filter * size;
     }
     __device__ __forceinline__ void load(T* a, T* b)
     {
         const bool inside = walk.c + chunk < g.c;
 #pragma unroll
-        for (i32 j = 0; j < BM / 64; j++) {
+        for (i32 j = 0; j < BM / ROWS; j++) {
             const bool valid = inside && (u32)(h[j] + walk.r) < (u32)g.h && (u32)(v[j] + walk.s) < (u32)g.w;
-            cp_async16(a + to + j * 64 * DEPTH<T>, further(x[j], walk.a), valid ? 16 : 0);
+            cp_async16(a + to + j * ROWS * DEPTH<T>, further(x[j], walk.a), valid ? 16 : 0);
         }
 #pragma unroll
-        for (i32 j = 0; j < BN / 64; j++)
-            cp_async16(b + to + j * 64 * DEPTH<T>, further(w, walk.b + j * rows), inside ? 16 : 0);
+        for (i32 j = 0; j < BN / ROWS; j++)
+            cp_async16(b + to + j * ROWS * DEPTH<T>, further(w, walk.b + j * rows), inside && k + j * ROWS < g.k ? 16 : 0);
         walk.next();
     }
 };
 
 // sums: null, or [tiles of pixels][2][k], of y and y² over each tile.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN)) conv_forward_mma(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
+__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_mma(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
 {
     const i32 across = ceil_div(g.k, BN), tile = blockIdx.x / across, n0 = blockIdx.x % across * BN;
     const i64 pixels = (i64)g.n * g.p * g.q, m0 = (i64)tile * BM;
@@ -168,8 +171,8 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
     Conv g;
     Walk<T> walk;
     i32 chunk, to_a, to_b; // what this thread brings of dy, and where to
-    const T* dy[BM / 64]; // this chunk of what this thread's rows take from the phase's first tap; may be outside
-    i32 p[BM / 64], q[BM / 64];
+    const T* dy[BM / ROWS]; // this chunk of what this thread's rows take from the phase's first tap; may be outside
+    i32 p[BM / ROWS], q[BM / ROWS];
     const T* w; // this thread's first line and its chunk, under the phase's first tap
     __device__ InputOperands(const Conv& g, const Phase& rows, const Phase& columns, const T* dy0, const T* w0, i64 m0, i64 pixels, i32 n0)
         : g(g)
@@ -184,8 +187,8 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
         chunk = threadIdx.x % 4 * CHUNK<T>;
         to_a = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
         to_b = Stage<T, false, BN>::at(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
-        for (i32 j = 0; j < BM / 64; j++) {
-            const i64 m = m0 + threadIdx.x / 4 + j * 64;
+        for (i32 j = 0; j < BM / ROWS; j++) {
+            const i64 m = m0 + threadIdx.x / 4 + j * ROWS;
             const i32 i = (i32)m, column = i % columns.count, row = i / columns.count % rows.count, n = i / columns.count / rows.count;
             p[j] = m < pixels ? (rows.start + row * g.stride_h + g.pad_h - rows.tap) / g.stride_h : -1;
             q[j] = (columns.start + column * g.stride_w + g.pad_w - columns.tap) / g.stride_w;
@@ -199,9 +202,9 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
         const bool inside = walk.c + chunk < g.k;
         const i32 k = walk.c + threadIdx.x / CHUNKS;
 #pragma unroll
-        for (i32 j = 0; j < BM / 64; j++) {
+        for (i32 j = 0; j < BM / ROWS; j++) {
             const bool valid = inside && (u32)(p[j] - walk.r) < (u32)g.p && (u32)(q[j] - walk.s) < (u32)g.q;
-            cp_async16(a + to_a + j * 64 * DEPTH<T>, further(dy[j], walk.a), valid ? 16 : 0);
+            cp_async16(a + to_a + j * ROWS * DEPTH<T>, further(dy[j], walk.a), valid ? 16 : 0);
         }
         const T* from = further(w, walk.b);
 #pragma unroll
@@ -220,7 +223,7 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
 //     sums                  null, or [phases][tiles of pixels][2][c]: of dz (y - mean) and of dz over each tile
 // blockIdx.y is the phase; see conv_input_gradient_tiled.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, 2) // the way out wants the registers of a third block
+__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN))
     conv_input_gradient_mma(Conv g, const T* dy, const T* w, T* dx, const T* so_far, const T* z, const T* y, Norm norm, f32* sums, i32 mask)
 {
     constexpr i32 N = CHUNK<T>;
@@ -246,11 +249,11 @@ __global__ void __launch_bounds__(mma_tile::THREADS, 2) // the way out wants the
     const i32 c = n0 + product.column();
     const bool dense = g.stride_h == 1 && g.stride_w == 1; // the phase's pixels are the picture's
     // A few rows at once: what is read for all of them is under way before the first is done.
-    constexpr i32 ROWS = BM / Product<T, BM, BN>::LANES, AT_ONCE = BM == 64 ? 1 : 2; // what registers allow
+    constexpr i32 MINE = BM / Product<T, BM, BN>::LANES, AT_ONCE = 2; // what registers allow
     const Numbers<N> by = sums ? Numbers<N>(norm, c, g.c) : Numbers<N>();
     f32 dw[N] = {}, db[N] = {};
 #pragma unroll 1
-    for (i32 r = 0; r < ROWS; r += AT_ONCE) {
+    for (i32 r = 0; r < MINE; r += AT_ONCE) {
         i64 at[AT_ONCE]; // in dx, or -1
         Vec4 added[AT_ONCE], made[AT_ONCE], seen[AT_ONCE];
 #pragma unroll
@@ -378,7 +381,7 @@ template <typename T, i32 BM, i32 BN> struct WeightOperands {
 // blockIdx.x is a tile of output channels, a tap and a tile of its input channels; blockIdx.y the split: its share of the pixels goes to
 // partial[split] [K, R*S*C]. With one split that is dw itself.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks(BM * BN)) conv_weight_gradient_mma(Conv g, const T* x, const T* dy, f32* partial, i64 share)
+__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_weight_gradient_mma(Conv g, const T* x, const T* dy, f32* partial, i64 share)
 {
     const i64 pixels = (i64)g.n * g.p * g.q, width = (i64)g.r * g.s * g.c;
     const i64 begin = blockIdx.y * share, end = begin + share < pixels ? begin + share : pixels;

@@ -1,7 +1,7 @@
 // A matrix product on tensor cores: out[m, n] = sum over k of a(m, k) * b(k, n), sums in f32.
 //
 // The plan is that of tile.cuh, a block makes a tile of results and walks along k, with three differences:
-//   - Each of 8 warps multiplies fragments of 16x16 by 16x8 with one instruction (mma), 4,096 multiply-adds, where a thread of
+//   - Each of 4 warps multiplies fragments of 16x16 by 16x8 with one instruction (mma), 4,096 multiply-adds, where a thread of
 //     tile.cuh does one. Fragments are spread over the lanes of a warp; ldmatrix brings them from shared memory in that order.
 //   - Copies to shared memory are asynchronous (cp.async): while one step's numbers are multiplied, those of the next three steps
 //     are on their way. Four stages of shared memory, used in turns; one barrier a step.
@@ -14,10 +14,16 @@
 // 128 x 128 reads half as much as 128 x 64 for a product, and wants large matrices to fill the GPU's processors; 64 x 64 fills them
 // with small ones. The host chooses by a formula of the sizes (src/ops/conv2d/tile.rs).
 //
-//     tile        warps   a warp's part   shared memory   blocks on a processor (sm_80, sm_90)
-//     128 x 128   2 x 4   64 x 32         64 KiB          2
-//     128 x  64   4 x 2   32 x 32         48 KiB          2
-//      64 x  64   4 x 2   16 x 32         32 KiB          3
+//     tile        a warp's part   shared memory   blocks on a processor (sm_80, sm_90)
+//     128 x 128   64 x 64         64 KiB          2
+//     128 x  64   64 x 32         48 KiB          3
+//      64 x  64   32 x 32         32 KiB          4
+//
+// A warp's part should be as large as its registers hold. Its fragments are read from shared memory, 128 bytes a cycle for all warps of a
+// processor, and each is used once for every fragment of the other side. A step of 128 x 128 takes the tensor cores 413 cycles of an H200. To
+// bring its numbers takes 128; to read them 384 with 8 warps of 64 x 32, which is more than there is, and 256 with 4 warps of 64 x 64.
+//
+// So few warps have nobody to wait for them: while a fragment's products are made, those of the next half of a step are read.
 //
 // The operands are a struct with
 //     static constexpr bool A_ALONG_K, B_ALONG_K   chunks of 16 bytes of a (of b) run along k (its stage is [row][k]), or along m (n) ([k][row])
@@ -34,12 +40,13 @@
 
 namespace mma_tile {
 
-inline constexpr i32 THREADS = 256; // 8 warps
+inline constexpr i32 THREADS = 128; // 4 warps
+inline constexpr i32 ROWS = THREADS / 4; // that a copy of all threads brings along k, a row being 4 chunks a step
 inline constexpr i32 STAGES = 4;
 inline constexpr i32 STEP_BYTES = 64; // of a row, along k
 
-// Blocks that shall fit on a processor, for the compiler: it bounds the registers.
-__host__ __device__ constexpr i32 blocks(i32 results) { return results > 4096 ? 2 : 3; }
+// Blocks that shall fit on a processor, for the compiler: it bounds the registers. f32 has addresses of single numbers to keep.
+template <typename T> __host__ __device__ constexpr i32 blocks(i32 results) { return results > 8192 || (results > 4096 && sizeof(T) == 4) ? 2 : results > 4096 ? 3 : 4; }
 
 // Numbers in a chunk of 16 bytes, and in a step.
 template <typename T> inline constexpr i32 CHUNK = 16 / sizeof(T);
@@ -134,9 +141,9 @@ template <typename T> __device__ __forceinline__ void unpack(Vec4 raw, f32 (&out
 }
 
 // The product of a block: BM x BN results, in the registers of its threads.
-template <typename T, i32 BM, i32 BN> struct Product {
-    static constexpr i32 WARPS_N = BN / 32, WARPS_M = 8 / WARPS_N;
-    static constexpr i32 FRAGMENTS_M = BM / WARPS_M / 16, FRAGMENTS_N = 4; // of 16 x 8, for a warp
+template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Product {
+    static constexpr i32 WARPS_N = 2, WARPS_M = THREADS / WARP / WARPS_N;
+    static constexpr i32 FRAGMENTS_M = BM / WARPS_M / 16, FRAGMENTS_N = BN / WARPS_N / 8; // of 16 x 8, for a warp
     static constexpr i32 STAGE = (BM + BN) * DEPTH<T>;                     // numbers, a's then b's
     // For the way out, through shared memory: a row is longer by a chunk, so that rows begin in different banks.
     static constexpr i32 PITCH = BN + CHUNK<T>;
@@ -147,7 +154,7 @@ template <typename T, i32 BM, i32 BN> struct Product {
     f32 sum[FRAGMENTS_M][FRAGMENTS_N][4];
 
     __device__ static i32 warp_m() { return threadIdx.x / WARP % WARPS_M * (BM / WARPS_M); }
-    __device__ static i32 warp_n() { return threadIdx.x / WARP / WARPS_M * 32; }
+    __device__ static i32 warp_n() { return threadIdx.x / WARP / WARPS_M * (BN / WARPS_N); }
 
     __device__ __forceinline__ void clear()
     {
@@ -186,26 +193,34 @@ template <typename T, i32 BM, i32 BN> struct Product {
         };
         for (i32 step = 0; step < STAGES - 1; step++)
             load(step);
-        for (i32 step = 0; step < steps; step++) {
-            cp_async_wait<STAGES - 2>(); // this thread's copies for the step are there
-            __syncthreads();             // everybody's are, and everybody is done with the stage that is filled next
-            load(step + STAGES - 1);
+        u32 fa[2][FRAGMENTS_M][4], fb[2][FRAGMENTS_N / 2][4]; // one is read while the other is multiplied
+        auto read = [&](i32 step, i32 half) {
             T* const stage = shared + step % STAGES * STAGE;
 #pragma unroll
-            for (i32 half = 0; half < 2; half++) {
-                u32 fa[FRAGMENTS_M][4], fb[FRAGMENTS_N / 2][4];
-#pragma unroll
-                for (i32 i = 0; i < FRAGMENTS_M; i++) {
-                    of_a.load(fa[i], stage, i, half);
-                    as_operand<T>(fa[i]);
-                }
-#pragma unroll
-                for (i32 j = 0; j < FRAGMENTS_N / 2; j++) {
-                    of_b.load(fb[j], stage + BM * DEPTH<T>, j, half);
-                    as_operand<T>(fb[j]);
-                }
-                multiply_add(fa, fb);
+            for (i32 i = 0; i < FRAGMENTS_M; i++) {
+                of_a.load(fa[half][i], stage, i, half);
+                as_operand<T>(fa[half][i]);
             }
+#pragma unroll
+            for (i32 j = 0; j < FRAGMENTS_N / 2; j++) {
+                of_b.load(fb[half][j], stage + BM * DEPTH<T>, j, half);
+                as_operand<T>(fb[half][j]);
+            }
+        };
+        auto ready = [&](i32 step) {
+            if (step < steps) {
+                cp_async_wait<STAGES - 2>(); // this thread's copies for the step are there
+                __syncthreads();             // everybody's are, and everybody has read the stage that is filled next
+                read(step, 0);
+            }
+        };
+        ready(0);
+        for (i32 step = 0; step < steps; step++) {
+            load(step + STAGES - 1);
+            read(step, 1);
+            multiply_add(fa[0], fb[0]);
+            ready(step + 1);
+            multiply_add(fa[1], fb[1]);
         }
         cp_async_wait<0>();
     }

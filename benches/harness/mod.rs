@@ -27,6 +27,7 @@ use onecycle::{DType, Device, Result};
 use predictions::Predictions;
 use roofs::Roofs;
 use row::{Samples, Work};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// Runs and prints cases.
@@ -158,23 +159,24 @@ impl Bench {
 
     /// Times `f`, which does `flop` operations on `bytes` of distinct input and output.
     pub fn case(&self, name: &str, flop: f64, bytes: f64, mut f: impl FnMut()) {
-        self.run(name, "", Work { flop, bytes, items: 0 }, 200, || (), |()| f());
+        self.run(name, "", Work { flop, bytes, items: 0 }, 1..=200, || (), |()| f());
     }
 
     /// As [`Bench::case`], for one of several ways to do the same.
     pub fn way(&self, name: &str, way: &str, flop: f64, bytes: f64, mut f: impl FnMut()) {
-        self.run(name, way, Work { flop, bytes, items: 0 }, 200, || (), |()| f());
+        self.run(name, way, Work { flop, bytes, items: 0 }, 1..=200, || (), |()| f());
     }
 
     /// As [`Bench::case`], for work on something that is prepared outside the clock.
     pub fn prepared<T>(&self, name: &str, flop: f64, bytes: f64, prepare: impl FnMut() -> T, f: impl FnMut(T)) {
         // A few at once on a GPU: what was prepared takes memory.
-        self.run(name, "", Work { flop, bytes, items: 0 }, 8, prepare, f);
+        self.run(name, "", Work { flop, bytes, items: 0 }, 1..=8, prepare, f);
     }
 
     /// Times `f`, one of several ways to handle `items` pictures with `flop` operations: pictures a second.
     pub fn pictures(&self, name: &str, way: &str, items: usize, flop: f64, mut f: impl FnMut()) {
-        self.run(name, way, Work { flop, bytes: 0.0, items }, 200, || (), |()| f());
+        // Several in a row on a GPU: in a training the host is a step ahead, and so it should be here.
+        self.run(name, way, Work { flop, bytes: 0.0, items }, 6..=200, || (), |()| f());
     }
 
     /// Times work of the processor on `items` pictures, which says itself how long it took: pictures a second.
@@ -192,7 +194,7 @@ impl Bench {
         name: &str,
         way: &str,
         work: Work,
-        most: usize,
+        batch: RangeInclusive<usize>,
         mut prepare: impl FnMut() -> T,
         mut f: impl FnMut(T),
     ) {
@@ -215,7 +217,10 @@ impl Bench {
         };
         // The processor is done when the call returns. A GPU's run is shorter than the wait for it may be.
         let runs = match self.on_gpu() {
-            true if !self.tiny => (3e-3 / sample(1).max(1e-9)).ceil().clamp(1.0, most as f64) as usize,
+            true if !self.tiny => {
+                let enough = (3e-3 / sample(*batch.start()).max(1e-9)).ceil() as usize;
+                enough.clamp(*batch.start(), *batch.end())
+            }
             _ => 1,
         };
         let times = self.samples(|| sample(runs));

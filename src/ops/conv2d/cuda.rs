@@ -2,7 +2,7 @@
 
 use super::Geometry;
 use super::ladder::{Plan, Rung, in_chunks, is_stem};
-use super::tile::Tile;
+use super::tile::{self, Tile};
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
 use crate::device::cuda::kernels::KernelId;
@@ -99,6 +99,8 @@ fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
 const STEM_TILE: [usize; 2] = [8, 16];
 const STEM_CHANNELS: usize = 64;
 const STEM_TILES: usize = 16;
+/// Blocks of its weight gradient that work at the same time: two on each of 132 processors.
+const STEM_TOGETHER: usize = 264;
 const STEM_PATCH: usize = 21 * 38 * 4;
 const STEM_FILTERS: usize = 7 * 64 * 32;
 /// What the way out of a tile of 128 x 64 needs; `mma_tile.cuh` says the same.
@@ -131,14 +133,13 @@ pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
     let (pixels, width) = (g.n * g.p * g.q, g.r * g.s * g.c);
     if takes_stem(g, dtype) {
         let across = g.k.div_ceil(STEM_CHANNELS);
-        let splits = splits(Tile::Tall.together(), across, g.k * width, pixels);
+        let splits = splits(STEM_TOGETHER, across, g.k * width, pixels);
         let tiles = stem_tiles(g).max(1);
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
         return Plan { tile: None, blocks: splits * across, splits };
     }
     let whole = plan(g.k, g.c, g.r * g.s, true, dtype);
-    let together = whole.tile.map_or(0, Tile::together);
-    let splits = splits(together, whole.blocks, g.k * width, pixels);
+    let splits = whole.tile.map_or(1, |tile| tile::parts(tile, whole.blocks, g.k * width, pixels));
     Plan { splits, blocks: whole.blocks * splits, ..whole }
 }
 
@@ -152,7 +153,8 @@ fn plan(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -
 /// One line of blocks for each of `layers`.
 fn line(plan: &Plan, layers: usize, shared: usize) -> Launch {
     let grid = [(plan.blocks / layers) as u32, layers as u32, 1];
-    Launch { grid, block: [THREADS, 1, 1], shared: 0 }.shared(shared)
+    let threads = if plan.tile.is_some() { tile::THREADS } else { THREADS };
+    Launch { grid, block: [threads, 1, 1], shared: 0 }.shared(shared)
 }
 
 /// With `statistics` the fused rung leaves `[tiles, 2, K]`: the sums of `y` and `y²` over each tile of pixels.
@@ -305,7 +307,7 @@ pub(crate) fn weight_gradient(
             let kernels = [kernel!("conv_weight_gradient_stem<f16>"), kernel!("conv_weight_gradient_stem<bf16>")];
             let grid = [plan.splits as u32, g.k.div_ceil(STEM_CHANNELS) as u32, 1];
             let launch = Launch { grid, block: [THREADS, 1, 1], shared: 0 }
-                .shared(2 * (STEM_TILE[0] * STEM_TILE[1] * STEM_CHANNELS + STEM_PATCH));
+                .shared(2 * (2 * STEM_TILE[0] * STEM_TILE[1] * STEM_CHANNELS + STEM_PATCH));
             // SAFETY: as above.
             unsafe { gpu.launch(half(kernels, dtype), launch, arguments) }
         }
@@ -328,6 +330,6 @@ fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address)
 /// Into how many parts the sum over pixels is cut. A function of the sizes alone, never of the device: the same bits
 /// everywhere. About `together` blocks, but no part below 256 pixels and no workspace above 64 MiB.
 fn splits(together: usize, blocks: usize, results: usize, pixels: usize) -> usize {
-    let most = (pixels / 256).min((16 << 20) / results.max(1));
+    let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / results.max(1));
     together.div_ceil(blocks.max(1)).min(most).max(1)
 }

@@ -16,6 +16,9 @@ use std::fmt;
 /// Processors of the GPU that the formula has in mind.
 const PROCESSORS: usize = 132;
 
+/// Threads of a block; `kernels/mma_tile.cuh` says the same.
+pub(super) const THREADS: u32 = 128;
+
 /// Rows and columns of results of a block; `kernels/mma_tile.cuh` has a kernel for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,11 +59,6 @@ impl Tile {
         4 * 64 * (m + n)
     }
 
-    /// Blocks that are to work at the same time where a sum is cut into parts: as many as all processors hold.
-    pub(super) fn together(self) -> usize {
-        PROCESSORS * if self == Tile::Small { 3 } else { 2 }
-    }
-
     /// The tile for `layers` products of `rows` x `columns` results. Where their sums can be cut into `parts`, blocks are never too few.
     pub(super) fn of(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -> Tile {
         if let Some(tile) = CHOSEN.get() {
@@ -76,6 +74,32 @@ impl Tile {
         // Of equals the first, which is the largest.
         Tile::ALL.into_iter().filter(fits).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(Tile::Small)
     }
+}
+
+/// The least pixels of a part: below, filling the pipeline costs more than a part brings.
+pub(super) const LEAST_OF_A_PART: usize = 256;
+/// The most numbers of all parts together: 64 MiB.
+pub(super) const MOST_OF_ALL_PARTS: usize = 16 << 20;
+
+/// Into how many parts the sums over `pixels` are cut of a product that is `tiles` tiles and `results` numbers.
+///
+/// Every processor makes `turns` blocks, and with 264 blocks that is 2, with 265 it is 3: time goes up by half for one block. So the number of parts
+/// is not what fills the processors somehow but what fills their turns. Two blocks side by side keep a processor busy, one alone doesn't; and
+/// each part is written and read once more, to be added.
+pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> usize {
+    /// Seconds of a processor for a step of a wide tile, 32 deep, at 400 TFLOP/s of all; and for a byte in the second-level cache.
+    const STEP: f64 = 2.0 * 128.0 * 128.0 * 32.0 * PROCESSORS as f64 / 400e12;
+    const BYTE: f64 = 1.0 / 5e12;
+    let (m, n) = tile.sides();
+    let step = STEP * (m * n) as f64 / (128.0 * 128.0) / tile.rate();
+    let most =
+        (pixels / LEAST_OF_A_PART).min(MOST_OF_ALL_PARTS / results.max(1)).min((6 * PROCESSORS).div_ceil(tiles.max(1)));
+    let time = |parts: usize| {
+        let turns = (tiles * parts).div_ceil(PROCESSORS).max(2);
+        let steps = pixels.div_ceil(parts).div_ceil(32);
+        (turns * steps) as f64 * step + (8 * parts * results) as f64 * BYTE
+    };
+    (1..=most.max(1)).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
 }
 
 thread_local! {
@@ -116,5 +140,29 @@ mod tests {
         assert_eq!(of(64, 512), Tile::Small, "a classifier's head");
         assert_eq!(Tile::of(100_352, 128, 1, false, DType::F32), Tile::Tall);
         assert_eq!(Tile::of(128, 128, 9, true, DType::BF16), Tile::Wide, "parts make as many blocks as are wanted");
+    }
+
+    #[test]
+    fn parts_fill_the_turns_of_all_processors() {
+        let of = |k: usize, c: usize, taps: usize, pixels: usize| {
+            let tiles = k.div_ceil(128) * c.div_ceil(128) * taps;
+            (tiles, parts(Tile::Wide, tiles, k * c * taps, pixels))
+        };
+        for (k, c, taps, pixels) in
+            [(128, 128, 9, 100_352), (256, 256, 9, 25_088), (1024, 256, 1, 25_088), (2048, 512, 1, 6272)]
+        {
+            let (tiles, parts) = of(k, c, taps, pixels);
+            let blocks = tiles * parts;
+            assert!(
+                blocks <= 264 && 264 - blocks < tiles,
+                "{blocks} blocks are one short of two turns of 132, of {tiles} tiles"
+            );
+        }
+        let (tiles, parts) = of(512, 512, 9, 6272);
+        assert!(
+            tiles == 144 && parts > 1,
+            "144 blocks would leave most processors idle in the second turn, {parts} parts don't"
+        );
+        assert_eq!(of(128, 128, 1, 255).1, 1, "a part has 256 pixels at least");
     }
 }
