@@ -542,6 +542,16 @@ const TENSOR_CONVOLUTIONS: [Convolution; 7] = [
     ([1, 17, 17, 8], [8, 3, 3, 8], [2, 2], [1, 1]), // one phase has two tiles of pixels, the others one
 ];
 
+/// For the kernel that makes a weight gradient of nine taps at once: what nearly fills its tiles of 8 x 8 pixels and 64 channels.
+const HALOS: [Convolution; 6] = [
+    ([9, 8, 8, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // two uneven parts of more tiles than there are stages
+    ([1, 8, 10, 128], [64, 3, 3, 128], [1, 1], [1, 0]), // two tiles of channels
+    ([1, 6, 8, 64], [128, 3, 3, 64], [1, 1], [2, 1]),
+    ([1, 23, 8, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // the last row of tiles hangs over
+    ([1, 8, 8, 120], [64, 3, 3, 120], [1, 1], [1, 1]), // channels hang over
+    ([1, 8, 8, 64], [120, 3, 3, 64], [1, 1], [1, 1]),
+];
+
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {
     let plain = Sample { crop: None, theta: Sample::IDENTITY, warp: None, shrink: None };
     let turned = |i: usize| {
@@ -719,7 +729,8 @@ cases!(
 );
 
 /// For a network's first layer: few channels, a 7x7 window, stride 2; tiles of 8 x 16 outputs that are full nowhere.
-const STEMS: [Convolution; 4] = [
+const STEMS: [Convolution; 5] = [
+    ([2, 19, 70, 3], [8, 7, 7, 3], [2, 2], [3, 3]), // rows of pairs of pixels, three tiles across
     ([3, 35, 37, 3], [16, 7, 7, 3], [2, 2], [3, 3]), // 18 tiles: two blocks forward, four uneven parts of the weight gradient
     ([1, 9, 8, 3], [72, 7, 7, 3], [2, 2], [3, 3]),
     ([1, 20, 70, 1], [8, 7, 5, 1], [2, 2], [0, 2]),
@@ -754,7 +765,7 @@ fn emulator_rungs_of_the_convolution() {
         let few = place > 0 && device.to_string().starts_with("emulator");
         let tiles = if few { &Tile::ALL[2..] } else { &Tile::ALL };
         for dtype in types {
-            let all = CONVOLUTIONS.into_iter().chain(TENSOR_CONVOLUTIONS).chain(STEMS);
+            let all = CONVOLUTIONS.into_iter().chain(TENSOR_CONVOLUTIONS).chain(HALOS).chain(STEMS);
             for (i, conv) in all.enumerate() {
                 // Numbers of f16 are numbers of tf32, too: so f32 has to be exact on every rung.
                 let rounded_to = if dtype == DType::F32 { DType::F16 } else { dtype };
@@ -776,6 +787,7 @@ fn emulator_rungs_of_the_convolution() {
                         compare(&format!("{what}, {tile}"), made, &want, dtype);
                     }
                     assert!(made.iter().all(|m| same(&m[..2], &made[0][..2])), "{what}: tiles differ");
+                    compare(&format!("{what}, as planned"), &run(), &want, dtype);
                 }
             }
         }
@@ -919,6 +931,7 @@ fn emulator_checks_every_kernel() {
         }
         if dtype.is_half() {
             products(&mut Run::new(device, dtype, dtype), Some(Rung::Fused), STEMS[1]);
+            products(&mut Run::new(device, dtype, dtype), Some(Rung::Fused), HALOS[0]);
         }
         let body = CASES.iter().find(|(n, _)| *n == "norm_pool").unwrap().1;
         emulated::at_rung(Rung::Fused, || run(body, device, dtype, dtype));

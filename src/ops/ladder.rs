@@ -70,7 +70,7 @@ fn named(name: Option<&OsStr>, verified: impl Fn(&str) -> bool) -> Result<Rung> 
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         let all = |files: &[&str]| files.iter().all(|file| verified(file));
         return Ok(match () {
-            () if !all(&["conv2d_mma", "conv2d_stem"]) => Rung::Tiled,
+            () if !all(&["conv2d_mma", "conv2d_stem", "conv2d_halo"]) => Rung::Tiled,
             () if !all(&["batch_norm", "norm_pool"]) => Rung::TensorCores,
             () => Rung::Fused,
         });
@@ -126,8 +126,9 @@ mod tests {
     fn nothing_is_used_unverified() {
         let with = |files: &[&str]| named(None, |file| files.contains(&file)).unwrap();
         assert_eq!(with(&[]), Rung::Tiled);
-        assert_eq!(with(&["conv2d_mma", "batch_norm", "norm_pool"]), Rung::Tiled);
-        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "norm_pool"]), Rung::TensorCores);
-        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "batch_norm", "norm_pool"]), Rung::Fused);
+        assert_eq!(with(&["conv2d_mma", "conv2d_halo", "batch_norm", "norm_pool"]), Rung::Tiled);
+        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "batch_norm", "norm_pool"]), Rung::Tiled);
+        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "conv2d_halo", "norm_pool"]), Rung::TensorCores);
+        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "conv2d_halo", "batch_norm", "norm_pool"]), Rung::Fused);
     }
 }

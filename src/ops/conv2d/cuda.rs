@@ -1,8 +1,8 @@
-//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu` and `conv2d_stem.cu`.
+//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu`, `conv2d_halo.cu` and `conv2d_stem.cu`.
 
 use super::Geometry;
-use super::ladder::{Plan, Rung, in_chunks, is_stem};
-use super::tile::{self, Tile};
+use super::ladder::{Plan, Rung, Way, in_chunks, is_halo, is_stem};
+use super::tile::{self, Depth, Tile};
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
 use crate::device::cuda::kernels::KernelId;
@@ -89,7 +89,7 @@ fn of_tile(kernels: [[KernelId; 3]; 3], dtype: DType, tile: Tile) -> KernelId {
     kernels[of_type][tile as usize]
 }
 
-/// A kernel of `conv2d_stem.cu`, which exists in half precision only.
+/// A kernel of `conv2d_stem.cu` or `conv2d_halo.cu`, which exist in half precision only.
 fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
     kernels[usize::from(dtype == DType::BF16)]
 }
@@ -110,6 +110,17 @@ fn stem_tiles(g: &Geometry) -> usize {
     g.n * g.p.div_ceil(STEM_TILE[0]) * g.q.div_ceil(STEM_TILE[1])
 }
 
+/// Sides of a tile of output pixels of the kernel that makes nine taps at once; channels of a block on both sides; bytes of its three stages; blocks
+/// that work at the same time, one on each of 132 processors. `conv2d_halo.cu` says the same.
+const HALO_SIDE: usize = 8;
+const HALO_CHANNELS: usize = 64;
+const HALO_SHARED: usize = 3 * (8 * 8 + 10 * 16) * HALO_CHANNELS * 2;
+const HALO_TOGETHER: usize = 132;
+
+fn halo_tiles(g: &Geometry) -> usize {
+    g.n * g.p.div_ceil(HALO_SIDE) * g.q.div_ceil(HALO_SIDE)
+}
+
 fn takes_stem(g: &Geometry, dtype: DType) -> bool {
     is_stem(g, dtype) && !in_chunks(g, dtype)
 }
@@ -118,15 +129,16 @@ pub(super) fn forward_plan(g: &Geometry, dtype: DType) -> Plan {
     let pixels = g.n * g.p * g.q;
     if takes_stem(g, dtype) {
         let blocks = stem_tiles(g).div_ceil(STEM_TILES) * g.k.div_ceil(STEM_CHANNELS);
-        return Plan { tile: None, blocks, splits: 1 };
+        return Plan { way: Way::Stem, blocks, splits: 1 };
     }
-    plan(pixels, g.k, 1, false, dtype)
+    plan(pixels, g.k, 1, Depth::Steps(g.r * g.s * steps(g.c, dtype)), dtype)
 }
 
 pub(super) fn input_plan(g: &Geometry, dtype: DType) -> Plan {
     let [u, v] = g.stride;
     // Of the largest phase.
-    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, false, dtype)
+    let depth = Depth::Steps(g.r.div_ceil(u) * g.s.div_ceil(v) * steps(g.k, dtype));
+    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, depth, dtype)
 }
 
 pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
@@ -136,24 +148,42 @@ pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
         let splits = splits(STEM_TOGETHER, across, g.k * width, pixels);
         let tiles = stem_tiles(g).max(1);
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
-        return Plan { tile: None, blocks: splits * across, splits };
+        return Plan { way: Way::Stem, blocks: splits * across, splits };
     }
-    let whole = plan(g.k, g.c, g.r * g.s, true, dtype);
-    let splits = whole.tile.map_or(1, |tile| tile::parts(tile, whole.blocks, g.k * width, pixels));
-    Plan { splits, blocks: whole.blocks * splits, ..whole }
+    if is_halo(g, dtype) {
+        let across = g.k.div_ceil(HALO_CHANNELS) * g.c.div_ceil(HALO_CHANNELS);
+        let tiles = halo_tiles(g);
+        let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / (g.k * width));
+        let splits = (HALO_TOGETHER / across).min(most).max(1);
+        let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
+        return Plan { way: Way::Halo, blocks: splits * across, splits };
+    }
+    let tile = Tile::of(g.k, g.c, g.r * g.s, Depth::InParts, dtype);
+    let blocks = blocks(tile, g.k, g.c, g.r * g.s);
+    let splits = tile::parts(tile, blocks, g.k * width, pixels);
+    Plan { way: Way::Tile(tile), blocks: blocks * splits, splits }
+}
+
+/// Steps of a tap with so many channels.
+fn steps(channels: usize, dtype: DType) -> usize {
+    (channels * dtype.size()).div_ceil(64)
 }
 
 /// `layers` products of `rows` x `columns`.
-fn plan(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -> Plan {
-    let tile = Tile::of(rows, columns, layers, parts, dtype);
+fn plan(rows: usize, columns: usize, layers: usize, depth: Depth, dtype: DType) -> Plan {
+    let tile = Tile::of(rows, columns, layers, depth, dtype);
+    Plan { way: Way::Tile(tile), blocks: blocks(tile, rows, columns, layers), splits: 1 }
+}
+
+fn blocks(tile: Tile, rows: usize, columns: usize, layers: usize) -> usize {
     let (m, n) = tile.sides();
-    Plan { tile: Some(tile), blocks: rows.div_ceil(m) * columns.div_ceil(n) * layers, splits: 1 }
+    rows.div_ceil(m) * columns.div_ceil(n) * layers
 }
 
 /// One line of blocks for each of `layers`.
 fn line(plan: &Plan, layers: usize, shared: usize) -> Launch {
     let grid = [(plan.blocks / layers) as u32, layers as u32, 1];
-    let threads = if plan.tile.is_some() { tile::THREADS } else { THREADS };
+    let threads = if matches!(plan.way, Way::Tile(_)) { tile::THREADS } else { THREADS };
     Launch { grid, block: [threads, 1, 1], shared: 0 }.shared(shared)
 }
 
@@ -182,13 +212,13 @@ pub(crate) fn forward(
         return Ok(None);
     }
     let plan = forward_plan(g, dtype);
-    let (kernel, launch, rows) = match plan.tile {
-        Some(tile) => {
+    let (kernel, launch, rows) = match plan.way {
+        Way::Tile(tile) => {
             let (_, n) = tile.sides();
             let launch = line(&plan, 1, tile.shared());
             (of_tile(by_tile!("conv_forward_mma"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
-        None => {
+        Way::Stem | Way::Halo => {
             let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
             let across = g.k.div_ceil(STEM_CHANNELS).max(1);
             let launch = line(&plan, across, STEM_OUT + 2 * (STEM_FILTERS + STEM_PATCH));
@@ -241,7 +271,9 @@ pub(crate) fn input_gradient(
         return Ok(None);
     }
     let plan = input_plan(g, dtype);
-    let tile = plan.tile.unwrap_or(Tile::Small);
+    let Way::Tile(tile) = plan.way else {
+        return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
+    };
     let rows = plan.blocks / g.c.div_ceil(tile.sides().1).max(1);
     let mut sums = match finish.norm {
         Some(_) => Some(Tensor::uninit([rows, 2, g.c], DType::F32, Device::Cuda(gpu))?),
@@ -293,15 +325,22 @@ pub(crate) fn weight_gradient(
         });
     }
     let plan = weight_plan(g, dtype);
-    in_parts(gpu, plan.splits, dw, |to| match plan.tile {
-        Some(tile) => {
+    in_parts(gpu, plan.splits, dw, |to| match plan.way {
+        Way::Tile(tile) => {
             let share = pixels.div_ceil(plan.splits).max(1) as i64;
             let arguments = (conv, x.address(), dy.address(), to, share);
             let kernel = of_tile(by_tile!("conv_weight_gradient_mma"), dtype, tile);
             // SAFETY: as above.
             unsafe { gpu.launch(kernel, line(&plan, plan.splits, tile.shared()), arguments) }
         }
-        None => {
+        Way::Halo => {
+            let share = halo_tiles(g).div_ceil(plan.splits) as i32;
+            let arguments = (conv, x.address(), dy.address(), to, share);
+            let kernels = [kernel!("conv_weight_gradient_halo<f16>"), kernel!("conv_weight_gradient_halo<bf16>")];
+            // SAFETY: as above.
+            unsafe { gpu.launch(half(kernels, dtype), line(&plan, plan.splits, HALO_SHARED), arguments) }
+        }
+        Way::Stem => {
             let share = stem_tiles(g).div_ceil(plan.splits) as i32;
             let arguments = (conv, x.address(), dy.address(), to, share);
             let kernels = [kernel!("conv_weight_gradient_stem<f16>"), kernel!("conv_weight_gradient_stem<bf16>")];

@@ -41,6 +41,16 @@ pub(super) fn is_stem(g: &Geometry, dtype: DType) -> bool {
     dtype.is_half() && g.c <= 4 && g.k.is_multiple_of(8) && g.r == 7 && g.s <= 8 && g.stride == [2, 2]
 }
 
+/// Whether the kernel that makes a 3x3 window's weight gradient of all taps at once serves a layer. It multiplies whole tiles of 8 x 8 pixels and 64
+/// channels on both sides, so it is taken where at most a tenth of that is in vain.
+pub(super) fn is_halo(g: &Geometry, dtype: DType) -> bool {
+    let sizes = [(g.p, 8), (g.q, 8), (g.k, 64), (g.c, 64)];
+    let used: usize = sizes.iter().map(|(size, _)| size).product();
+    let made: usize = sizes.iter().map(|(size, of)| size.next_multiple_of(*of)).product();
+    let fits = dtype.is_half() && in_chunks(g, dtype) && [g.r, g.s] == [3, 3] && g.stride == [1, 1];
+    fits && used > 0 && 10 * used >= 9 * made
+}
+
 /// One of a convolution's three products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -52,12 +62,34 @@ pub enum Direction {
     WeightGradient,
 }
 
+/// The kernels of the two upper rungs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// `conv2d_mma.cu`: tiles of results.
+    Tile(Tile),
+    /// `conv2d_stem.cu`: the first layer of a network.
+    Stem,
+    /// `conv2d_halo.cu`: a weight gradient of nine taps at once.
+    Halo,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Tile(tile) => tile.fmt(f),
+            Way::Stem => f.write_str("stem"),
+            Way::Halo => f.write_str("nine taps of 64x64"),
+        }
+    }
+}
+
 /// How the two upper rungs divide a product among blocks; a function of the sizes and the type alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// Results of a block; none for a first layer, which has kernels of its own.
-    pub tile: Option<Tile>,
+    /// The kernel, and what its blocks make.
+    pub way: Way,
     /// Blocks, all parts together.
     pub blocks: usize,
     /// Parts of the reduction, whose sums are added at the end.
@@ -66,10 +98,7 @@ pub struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tile {
-            Some(tile) => write!(f, "{tile}, {} blocks", self.blocks)?,
-            None => write!(f, "stem, {} blocks", self.blocks)?,
-        }
+        write!(f, "{}, {} blocks", self.way, self.blocks)?;
         if self.splits > 1 { write!(f, " in {} parts", self.splits) } else { Ok(()) }
     }
 }
@@ -239,11 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn nine_taps_at_once_where_little_is_in_vain() {
+        let map = |c, k, side, stride| {
+            is_halo(&Geometry { h: side, w: side, p: side, q: side, ..geometry(c, k, 3, stride) }, DType::BF16)
+        };
+        assert!(map(64, 64, 56, 1), "layer1 of a ResNet");
+        assert!(map(128, 256, 32, 1));
+        assert!(!map(128, 128, 28, 1), "28 pixels are 32 in tiles of 8");
+        assert!(!map(64, 64, 56, 2), "a stride");
+        assert!(!map(48, 64, 56, 1), "a quarter of the channels");
+    }
+
+    #[test]
     fn plans_are_printed() {
         let of = |direction, g| plan(direction, &g, DType::BF16).map(|plan| plan.to_string());
-        let wide = Geometry { n: 128, ..geometry(128, 128, 3, 1) };
-        assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128, 256 blocks");
-        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 270 blocks in 30 parts");
+        let wide = Geometry { n: 128, h: 28, w: 28, p: 28, q: 28, ..geometry(128, 128, 3, 1) };
+        assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128, 784 blocks");
+        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 261 blocks in 29 parts");
+        let halo = Geometry { n: 128, h: 56, w: 56, p: 56, q: 56, ..geometry(64, 64, 3, 1) };
+        assert_eq!(of(Direction::WeightGradient, halo).unwrap(), "nine taps of 64x64, 131 blocks in 131 parts");
         assert_eq!(of(Direction::Forward, geometry(3, 64, 7, 2)).unwrap(), "stem, 1 blocks");
         assert_eq!(of(Direction::InputGradient, geometry(3, 64, 7, 2)), None);
     }

@@ -5,7 +5,8 @@
 //! results at a rate that grows with the tile: of the numbers that a block brings to shared memory, a tile of 128 x 128 uses each 128
 //! times, one of 128 x 64 each 85 times on average, one of 64 x 64 each 64 times. 132 is a constant (an H200's), not the device's count.
 //!
-//! So a wide tile is taken where there are many results, and a small one where the wide would leave most processors without work. A weight
+//! So a wide tile is taken where there are many results, and a small one where the wide would leave most processors without work. With a short
+//! reduction it is the way out that takes the time, which is memory's: more and smaller blocks keep more of it under way. A weight
 //! gradient has few results, each a sum over all pixels: that is cut into parts until there are enough blocks, and the tile that brings
 //! the fewest numbers for its results is the best.
 
@@ -18,6 +19,15 @@ const PROCESSORS: usize = 132;
 
 /// Threads of a block; `kernels/mma_tile.cuh` says the same.
 pub(super) const THREADS: u32 = 128;
+
+/// What a product's results are sums of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// So many steps of 64 bytes.
+    Steps(usize),
+    /// Pixels, which can be cut into parts: blocks are never too few, nor is the way out what takes the time.
+    InParts,
+}
 
 /// Rows and columns of results of a block; `kernels/mma_tile.cuh` has a kernel for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +69,33 @@ impl Tile {
         4 * 64 * (m + n)
     }
 
-    /// The tile for `layers` products of `rows` x `columns` results. Where their sums can be cut into `parts`, blocks are never too few.
-    pub(super) fn of(rows: usize, columns: usize, layers: usize, parts: bool, dtype: DType) -> Tile {
+    /// The part of memory's rate that the way out has with as many of these blocks as a processor holds: 8, 12 and 16 warps.
+    fn way_out(self) -> f64 {
+        match self {
+            Tile::Wide => 0.6,
+            Tile::Tall => 0.75,
+            Tile::Small => 0.85,
+        }
+    }
+
+    /// The tile for `layers` products of `rows` x `columns` results.
+    pub(super) fn of(rows: usize, columns: usize, layers: usize, depth: Depth, dtype: DType) -> Tile {
+        /// What a step takes of the time in which memory at its full rate stores the results: 550 cycles of a processor for a wide tile,
+        /// whose 32 KiB take 2,048.
+        const STEP: f64 = 0.27;
         if let Some(tile) = CHOSEN.get() {
             return if tile == Tile::Wide && !dtype.is_half() { Tile::Tall } else { tile };
         }
         let time = |tile: Tile| {
             let (m, n) = tile.sides();
             let blocks = rows.div_ceil(m) * columns.div_ceil(n) * layers;
-            let turns = if parts { blocks } else { blocks.div_ceil(PROCESSORS) };
-            (turns * m * n) as f64 / tile.rate()
+            match depth {
+                Depth::InParts => (blocks * m * n) as f64 / tile.rate(),
+                Depth::Steps(steps) => {
+                    let each = STEP * steps as f64 / tile.rate() + 1.0 / tile.way_out();
+                    (blocks.div_ceil(PROCESSORS) * m * n) as f64 * each
+                }
+            }
         };
         let fits = |tile: &Tile| dtype.is_half() || *tile != Tile::Wide;
         // Of equals the first, which is the largest.
@@ -132,14 +159,19 @@ mod tests {
 
     #[test]
     fn wide_where_there_is_much_and_small_where_there_is_little() {
-        let of = |rows, columns| Tile::of(rows, columns, 1, false, DType::BF16);
-        assert_eq!(of(401_408, 64), Tile::Tall, "64 channels fill no wide tile");
-        assert_eq!(of(100_352, 128), Tile::Wide);
-        assert_eq!(of(25_088, 256), Tile::Wide, "392 tiles are 3 turns of 132, nearly full");
-        assert_eq!(of(6_272, 512), Tile::Tall, "196 wide tiles would be 2 turns, the second one half empty");
-        assert_eq!(of(64, 512), Tile::Small, "a classifier's head");
-        assert_eq!(Tile::of(100_352, 128, 1, false, DType::F32), Tile::Tall);
-        assert_eq!(Tile::of(128, 128, 9, true, DType::BF16), Tile::Wide, "parts make as many blocks as are wanted");
+        let of = |rows, columns, steps| Tile::of(rows, columns, 1, Depth::Steps(steps), DType::BF16);
+        assert_eq!(of(401_408, 64, 18), Tile::Tall, "64 channels fill no wide tile");
+        assert_eq!(of(100_352, 128, 36), Tile::Wide);
+        assert_eq!(of(25_088, 256, 72), Tile::Wide, "392 tiles are 3 turns of 132, nearly full");
+        assert_eq!(of(6_272, 512, 144), Tile::Tall, "196 wide tiles would be 2 turns, the second one half empty");
+        assert_eq!(of(401_408, 256, 2), Tile::Tall, "64 channels are multiplied in no time, 256 are stored");
+        assert_eq!(of(64, 512, 32), Tile::Small, "a classifier's head");
+        assert_eq!(Tile::of(100_352, 128, 1, Depth::Steps(72), DType::F32), Tile::Tall);
+        assert_eq!(
+            Tile::of(128, 128, 9, Depth::InParts, DType::BF16),
+            Tile::Wide,
+            "parts make as many blocks as are wanted"
+        );
     }
 
     #[test]
