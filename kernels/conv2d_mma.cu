@@ -26,16 +26,13 @@
 //
 // Try it: cargo test --test emulator -- conv        Bench: cargo bench --bench ops -- conv
 
-#include "conv2d.cuh"
-#include "mma_tile.cuh"
-#include "norm.cuh"
+#include "conv2d_out.cuh"
 
 using mma_tile::CHUNK;
 using mma_tile::DEPTH;
 using mma_tile::Product;
 using mma_tile::ROWS;
 using mma_tile::Stage;
-using mma_tile::unpack;
 
 // The pointer so many bytes further on.
 template <typename T> __device__ __forceinline__ const T* further(const T* p, i64 bytes) { return (const T*)((const u8*)p + bytes); }
@@ -73,7 +70,7 @@ template <typename T> struct Walk {
 // a: x under the taps, row m is output pixel m0 + m. b: w, row n is output channel n0 + n. Thread t brings chunk t % 4 of a step to rows
 // t / 4, t / 4 + 32, .. of both.
 template <typename T, i32 BM, i32 BN> struct ForwardOperands {
-    static constexpr bool A_ALONG_K = true, B_ALONG_K = true;
+    static constexpr bool BRINGS_A = true, A_ALONG_K = true, B_ALONG_K = true;
     Conv g;
     Walk<T> walk;
     i32 chunk, to; // what this thread brings, and where to
@@ -118,7 +115,7 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands {
     }
 };
 
-// sums: null, or [tiles of pixels][2][k], of y and y² over each tile.
+// sums: null, or [tiles of pixels][2][k]: see conv2d_out.cuh.
 template <typename T, i32 BM, i32 BN>
 __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_mma(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
 {
@@ -129,30 +126,7 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN
         ForwardOperands<T, BM, BN> operands(g, x, w, m0, pixels, n0);
         product.multiply(operands, Walk<T>::steps(g.r * g.s, g.c));
     }
-    product.lay_out([&](i32, i32 column, f32& left, f32& right) {
-        if (bias && n0 + column < g.k) {
-            left += bias[n0 + column];
-            right += bias[n0 + column + 1];
-        }
-    });
-    const i32 k = n0 + product.column();
-    f32 sum[CHUNK<T>] = {}, squares[CHUNK<T>] = {};
-    product.each_chunk([&](i32 row, const T* chunk) {
-        const i64 m = m0 + row;
-        if (m >= pixels || k >= g.k)
-            return;
-        *(Vec4*)(y + m * g.k + k) = *(const Vec4*)chunk;
-        if (sums) {
-            f32 v[CHUNK<T>];
-            load_pack(chunk, v);
-            for (i32 j = 0; j < CHUNK<T>; j++) {
-                sum[j] += v[j];
-                squares[j] = fmaf(v[j], v[j], squares[j]);
-            }
-        }
-    });
-    if (sums)
-        product.write_column_sums(sum, squares, sums + (i64)tile * 2 * g.k + n0, g.k, g.k - n0);
+    store_output(product, g, tile, m0, n0, bias, y, sums);
 }
 KERNEL(conv_forward_mma<f16, 128, 128>)
 KERNEL(conv_forward_mma<f16, 128, 64>)
@@ -166,7 +140,7 @@ KERNEL(conv_forward_mma<f32, 64, 64>)
 // a: dy that the taps of a phase send to input pixels, row m is pixel m0 + m of the phase; brought as in ForwardOperands. b: w, whose k's are
 // (tap, output channel) and whose chunks run along the input channels from n0 on.
 template <typename T, i32 BM, i32 BN> struct InputOperands {
-    static constexpr bool A_ALONG_K = true, B_ALONG_K = false;
+    static constexpr bool BRINGS_A = true, A_ALONG_K = true, B_ALONG_K = false;
     static constexpr i32 CHUNKS = BN / CHUNK<T>, LINES = mma_tile::THREADS / CHUNKS, EACH = DEPTH<T> / LINES;
     Conv g;
     Walk<T> walk;
@@ -216,17 +190,12 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
     }
 };
 
-// The way out of the fused rung; with all of it null it is the mma rung's.
-//     so_far [N, H, W, C]   the gradient that x has already received, or null; dx may take its place
-//     y, norm               what the norm that made x saw, and its numbers; null without sums
-//     z                     the norm's output, x, for MASK_OUTPUT
-//     sums                  null, or [phases][tiles of pixels][2][c]: of dz (y - mean) and of dz over each tile
+// The way out of the fused rung is that of conv2d_out.cuh; with all of it null it is the mma rung's. sums: null, or [phases][tiles of pixels][2][c].
 // blockIdx.y is the phase; see conv_input_gradient_tiled.
 template <typename T, i32 BM, i32 BN>
 __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN))
     conv_input_gradient_mma(Conv g, const T* dy, const T* w, T* dx, const T* so_far, const T* z, const T* y, Norm norm, f32* sums, i32 mask)
 {
-    constexpr i32 N = CHUNK<T>;
     const Phase rows(blockIdx.y / g.stride_w, g.stride_h, g.pad_h, g.h, g.r);
     const Phase columns(blockIdx.y % g.stride_w, g.stride_w, g.pad_w, g.w, g.s);
     const i32 across = ceil_div(g.c, BN), tile = blockIdx.x / across, n0 = blockIdx.x % across * BN;
@@ -245,67 +214,7 @@ __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN
         InputOperands<T, BM, BN> operands(g, rows, columns, dy, w, m0, pixels, n0);
         product.multiply(operands, Walk<T>::steps(rows.taps * columns.taps, g.k));
     }
-    product.lay_out([](i32, i32, f32, f32) {});
-    const i32 c = n0 + product.column();
-    const bool dense = g.stride_h == 1 && g.stride_w == 1; // the phase's pixels are the picture's
-    // A few rows at once: what is read for all of them is under way before the first is done.
-    constexpr i32 MINE = BM / Product<T, BM, BN>::LANES, AT_ONCE = 2; // what registers allow
-    const Numbers<N> by = sums ? Numbers<N>(norm, c, g.c) : Numbers<N>();
-    f32 dw[N] = {}, db[N] = {};
-#pragma unroll 1
-    for (i32 r = 0; r < MINE; r += AT_ONCE) {
-        i64 at[AT_ONCE]; // in dx, or -1
-        Vec4 added[AT_ONCE], made[AT_ONCE], seen[AT_ONCE];
-#pragma unroll
-        for (i32 e = 0; e < AT_ONCE; e++) {
-            const i64 m = m0 + product.row(r + e);
-            at[e] = -1;
-            if (m >= pixels || c >= g.c)
-                continue;
-            if (dense) {
-                at[e] = m * g.c + c;
-            } else {
-                const i32 i = (i32)m, j = i % columns.count, k = i / columns.count % rows.count, n = i / columns.count / rows.count;
-                const i32 h = rows.start + k * g.stride_h, v = columns.start + j * g.stride_w;
-                at[e] = (((i64)n * g.h + h) * g.w + v) * g.c + c;
-            }
-            if (so_far)
-                added[e] = *(const Vec4*)(so_far + at[e]);
-            if (mask == MASK_OUTPUT)
-                made[e] = *(const Vec4*)(z + at[e]);
-            if (sums)
-                seen[e] = *(const Vec4*)(y + at[e]);
-        }
-#pragma unroll
-        for (i32 e = 0; e < AT_ONCE; e++) {
-            if (at[e] < 0)
-                continue;
-            f32 d[N], other[N];
-            load_pack(product.chunk(r + e), d);
-            if (so_far) {
-                unpack<T>(added[e], other);
-                for (i32 j = 0; j < N; j++)
-                    d[j] = to_f32(from_f32<T>(d[j] + other[j])); // the sum as memory will hold it
-            }
-            if (mask == MASK_OUTPUT) {
-                unpack<T>(made[e], other);
-                for (i32 j = 0; j < N; j++)
-                    d[j] = other[j] > 0 ? d[j] : 0;
-            }
-            if (sums) {
-                unpack<T>(seen[e], other);
-                for (i32 j = 0; j < N; j++) {
-                    if (mask == MASK_INPUT && !(by.of(other[j], j) > 0))
-                        d[j] = 0;
-                    dw[j] = fmaf(d[j], other[j] - by.mean[j], dw[j]);
-                    db[j] += d[j];
-                }
-            }
-            store_pack(dx + at[e], d);
-        }
-    }
-    if (sums)
-        product.write_column_sums(dw, db, sums, g.c, g.c - n0);
+    store_input_gradient(product, g, rows, columns, m0, n0, dx, so_far, z, y, norm, sums, mask);
 }
 KERNEL(conv_input_gradient_mma<f16, 128, 128>)
 KERNEL(conv_input_gradient_mma<f16, 128, 64>)
@@ -319,7 +228,7 @@ KERNEL(conv_input_gradient_mma<f32, 64, 64>)
 // Pixels begin .. end - 1 as k's. a: dy, chunks run along the output channels from m0 on. b: x under one tap, chunks run along the input
 // channels from c0 on.
 template <typename T, i32 BM, i32 BN> struct WeightOperands {
-    static constexpr bool A_ALONG_K = false, B_ALONG_K = false;
+    static constexpr bool BRINGS_A = true, A_ALONG_K = false, B_ALONG_K = false;
     static constexpr i32 A_CHUNKS = BM / CHUNK<T>, A_LINES = mma_tile::THREADS / A_CHUNKS;
     static constexpr i32 B_CHUNKS = BN / CHUNK<T>, B_LINES = mma_tile::THREADS / B_CHUNKS, EACH = DEPTH<T> / B_LINES;
     Conv g;

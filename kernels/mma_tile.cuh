@@ -29,7 +29,9 @@
 //     static constexpr bool A_ALONG_K, B_ALONG_K   chunks of 16 bytes of a (of b) run along k (its stage is [row][k]), or along m (n) ([k][row])
 //     void load(T* a, T* b)                        starts the copies of the next step's numbers to their stages, by all threads of the block;
 //                                                  numbers that don't exist become 0. It is called once for each step, in order.
-// and places chunks in a stage with Stage<..>::at.
+// and places chunks in a stage with Stage<..>::at. Operands that keep a somewhere else have BRINGS_A false, and
+//     void turn()                                  goes on to the next step's a, by all threads
+//     const T* row(i32 i, i32 half)                where this lane's row of fragment i is, as for ldmatrix
 //
 // A warp issues an instruction a cycle, and a tensor core takes 6 to 8 for an mma. So every instruction that finds an address counts: a step
 // of the 128 x 128 tile has 32 mma and 12 ldmatrix, and each of a thread's 4 copies may cost 10 more at most. Pointers are kept and moved on by
@@ -144,7 +146,6 @@ template <typename T> __device__ __forceinline__ void unpack(Vec4 raw, f32 (&out
 template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Product {
     static constexpr i32 WARPS_N = 2, WARPS_M = THREADS / WARP / WARPS_N;
     static constexpr i32 FRAGMENTS_M = BM / WARPS_M / 16, FRAGMENTS_N = BN / WARPS_N / 8; // of 16 x 8, for a warp
-    static constexpr i32 STAGE = (BM + BN) * DEPTH<T>;                     // numbers, a's then b's
     // For the way out, through shared memory: a row is longer by a chunk, so that rows begin in different banks.
     static constexpr i32 PITCH = BN + CHUNK<T>;
     static constexpr i32 CHUNKS = BN / CHUNK<T>;  // of a row
@@ -180,6 +181,7 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
 
     template <typename Operands> __device__ __forceinline__ void multiply(Operands& operands, i32 steps)
     {
+        constexpr i32 OF_A = Operands::BRINGS_A ? BM * DEPTH<T> : 0, STAGE = OF_A + BN * DEPTH<T>; // numbers: a's, then b's
         T* const shared = (T*)smem_raw;
         const Fragments<T, Operands::A_ALONG_K, BM, FRAGMENTS_M, true> of_a(warp_m());
         const Fragments<T, Operands::B_ALONG_K, BN, FRAGMENTS_N / 2, false> of_b(warp_n());
@@ -187,7 +189,7 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
         auto load = [&](i32 step) {
             if (step < steps) {
                 T* stage = shared + step % STAGES * STAGE;
-                operands.load(stage, stage + BM * DEPTH<T>);
+                operands.load(stage, stage + OF_A);
             }
             cp_async_commit(); // an empty group at the end keeps the count of groups in flight
         };
@@ -198,12 +200,15 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
             T* const stage = shared + step % STAGES * STAGE;
 #pragma unroll
             for (i32 i = 0; i < FRAGMENTS_M; i++) {
-                of_a.load(fa[half][i], stage, i, half);
+                if constexpr (Operands::BRINGS_A)
+                    of_a.load(fa[half][i], stage, i, half);
+                else
+                    ldmatrix_x4(fa[half][i], operands.row(i, half));
                 as_operand<T>(fa[half][i]);
             }
 #pragma unroll
             for (i32 j = 0; j < FRAGMENTS_N / 2; j++) {
-                of_b.load(fb[half][j], stage + BM * DEPTH<T>, j, half);
+                of_b.load(fb[half][j], stage + OF_A, j, half);
                 as_operand<T>(fb[half][j]);
             }
         };
@@ -211,6 +216,8 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
             if (step < steps) {
                 cp_async_wait<STAGES - 2>(); // this thread's copies for the step are there
                 __syncthreads();             // everybody's are, and everybody has read the stage that is filled next
+                if constexpr (!Operands::BRINGS_A)
+                    operands.turn();
                 read(step, 0);
             }
         };

@@ -223,7 +223,8 @@ fn emulator_notes_reach_only_whom_they_concern() {
 }
 
 /// Convolutions of every kind, more tiles than one block of a stem makes, and tiles that nothing fills.
-const BEFORE_NORMS: [Convolution; 6] = [
+const BEFORE_NORMS: [Convolution; 7] = [
+    ([3, 7, 9, 32], [96, 3, 3, 32], [1, 1], [1, 1]), // from a slab
     ([2, 9, 7, 40], [24, 3, 3, 40], [1, 1], [1, 1]),
     ([2, 13, 10, 8], [136, 1, 1, 8], [1, 1], [0, 0]),
     ([1, 9, 7, 4], [12, 3, 3, 4], [2, 1], [1, 1]), // chunks of f32; half precision has no tensor cores for it

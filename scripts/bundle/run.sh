@@ -199,7 +199,7 @@ verified() {
                 conv2d_stem)
                     names='operations::emulator_rungs_of_the_convolution'
                     names+=' fused::emulator_convolutions_leave_the_statistics_of_what_they_store' ;;
-                conv2d_mma)
+                conv2d_mma | conv2d_slab)
                     names='operations::emulator_rungs_of_the_convolution operations::emulator_finishes_input_gradients'
                     names+=' operations::emulator_fusions_change_no_result'
                     names+=' fused::emulator_convolutions_leave_the_statistics_of_what_they_store' ;;

@@ -66,12 +66,16 @@ pub fn highest() -> Result<Rung> {
     Ok(rung)
 }
 
+/// The files of the third rung, in `kernels/`, and those that the fourth needs besides.
+const CONVOLUTIONS: [&str; 4] = ["conv2d_mma", "conv2d_slab", "conv2d_halo", "conv2d_stem"];
+const NORMS: [&str; 2] = ["batch_norm", "norm_pool"];
+
 fn named(name: Option<&OsStr>, verified: impl Fn(&str) -> bool) -> Result<Rung> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         let all = |files: &[&str]| files.iter().all(|file| verified(file));
         return Ok(match () {
-            () if !all(&["conv2d_mma", "conv2d_stem", "conv2d_halo"]) => Rung::Tiled,
-            () if !all(&["batch_norm", "norm_pool"]) => Rung::TensorCores,
+            () if !all(&CONVOLUTIONS) => Rung::Tiled,
+            () if !all(&NORMS) => Rung::TensorCores,
             () => Rung::Fused,
         });
     };
@@ -124,11 +128,18 @@ mod tests {
 
     #[test]
     fn nothing_is_used_unverified() {
-        let with = |files: &[&str]| named(None, |file| files.contains(&file)).unwrap();
-        assert_eq!(with(&[]), Rung::Tiled);
-        assert_eq!(with(&["conv2d_mma", "conv2d_halo", "batch_norm", "norm_pool"]), Rung::Tiled);
-        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "batch_norm", "norm_pool"]), Rung::Tiled);
-        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "conv2d_halo", "norm_pool"]), Rung::TensorCores);
-        assert_eq!(with(&["conv2d_mma", "conv2d_stem", "conv2d_halo", "batch_norm", "norm_pool"]), Rung::Fused);
+        let without = |missing: &str| {
+            let all = CONVOLUTIONS.iter().chain(&NORMS);
+            let there: Vec<&str> = all.copied().filter(|file| *file != missing).collect();
+            named(None, |file| there.contains(&file)).unwrap()
+        };
+        assert_eq!(without("nothing"), Rung::Fused);
+        for file in CONVOLUTIONS {
+            assert_eq!(without(file), Rung::Tiled, "{file}");
+        }
+        for file in NORMS {
+            assert_eq!(without(file), Rung::TensorCores, "{file}");
+        }
+        assert_eq!(named(None, |_| false).unwrap(), Rung::Tiled);
     }
 }

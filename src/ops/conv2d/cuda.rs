@@ -1,7 +1,8 @@
-//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu`, `conv2d_halo.cu` and `conv2d_stem.cu`.
+//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu`, `conv2d_slab.cu`, `conv2d_halo.cu` and
+//! `conv2d_stem.cu`.
 
 use super::Geometry;
-use super::ladder::{Plan, Rung, Way, in_chunks, is_halo, is_stem};
+use super::ladder::{Plan, Rung, Way, in_chunks, is_halo, is_slab, is_stem};
 use super::tile::{self, Depth, Tile};
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
@@ -80,6 +81,28 @@ macro_rules! by_tile {
     };
 }
 
+/// The same for a file whose kernels exist in half precision only.
+macro_rules! half_by_tile {
+    ($name:literal) => {
+        [
+            [
+                kernel!(concat!($name, "<f16, 128, 128>")),
+                kernel!(concat!($name, "<f16, 128, 64>")),
+                kernel!(concat!($name, "<f16, 64, 64>")),
+            ],
+            [
+                kernel!(concat!($name, "<bf16, 128, 128>")),
+                kernel!(concat!($name, "<bf16, 128, 64>")),
+                kernel!(concat!($name, "<bf16, 64, 64>")),
+            ],
+        ]
+    };
+}
+
+fn half_of_tile(kernels: [[KernelId; 3]; 2], dtype: DType, tile: Tile) -> KernelId {
+    kernels[usize::from(dtype == DType::BF16)][tile as usize]
+}
+
 fn of_tile(kernels: [[KernelId; 3]; 3], dtype: DType, tile: Tile) -> KernelId {
     let of_type = match dtype {
         DType::F16 => 0,
@@ -131,14 +154,28 @@ pub(super) fn forward_plan(g: &Geometry, dtype: DType) -> Plan {
         let blocks = stem_tiles(g).div_ceil(STEM_TILES) * g.k.div_ceil(STEM_CHANNELS);
         return Plan { way: Way::Stem, blocks, splits: 1 };
     }
-    plan(pixels, g.k, 1, Depth::Steps(g.r * g.s * steps(g.c, dtype)), dtype)
+    or_slab(g, dtype, plan(pixels, g.k, 1, Depth::Steps(g.r * g.s * steps(g.c, dtype)), dtype))
 }
 
 pub(super) fn input_plan(g: &Geometry, dtype: DType) -> Plan {
     let [u, v] = g.stride;
     // Of the largest phase.
     let depth = Depth::Steps(g.r.div_ceil(u) * g.s.div_ceil(v) * steps(g.k, dtype));
-    plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, depth, dtype)
+    or_slab(g, dtype, plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, depth, dtype))
+}
+
+/// The same tiles from slabs, where these serve.
+fn or_slab(g: &Geometry, dtype: DType, plan: Plan) -> Plan {
+    match plan.way {
+        Way::Tile(tile) if is_slab(g, dtype) => Plan { way: Way::Slab(tile), ..plan },
+        _ => plan,
+    }
+}
+
+/// Shared memory of a block: four stages of 64 bytes of each column, two slabs of 64 bytes of each pixel under the tile, and zeros.
+fn slab_shared(tile: Tile, g: &Geometry) -> usize {
+    let (m, n) = tile.sides();
+    64 * (4 * n + 2 * (m + 2 * g.w + 2) + 1)
 }
 
 pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
@@ -183,7 +220,7 @@ fn blocks(tile: Tile, rows: usize, columns: usize, layers: usize) -> usize {
 /// One line of blocks for each of `layers`.
 fn line(plan: &Plan, layers: usize, shared: usize) -> Launch {
     let grid = [(plan.blocks / layers) as u32, layers as u32, 1];
-    let threads = if matches!(plan.way, Way::Tile(_)) { tile::THREADS } else { THREADS };
+    let threads = if matches!(plan.way, Way::Tile(_) | Way::Slab(_)) { tile::THREADS } else { THREADS };
     Launch { grid, block: [threads, 1, 1], shared: 0 }.shared(shared)
 }
 
@@ -217,6 +254,15 @@ pub(crate) fn forward(
             let (_, n) = tile.sides();
             let launch = line(&plan, 1, tile.shared());
             (of_tile(by_tile!("conv_forward_mma"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
+        }
+        Way::Slab(tile) => {
+            let (_, n) = tile.sides();
+            let launch = line(&plan, 1, slab_shared(tile, g));
+            (
+                half_of_tile(half_by_tile!("conv_forward_slab"), dtype, tile),
+                launch,
+                plan.blocks / g.k.div_ceil(n).max(1),
+            )
         }
         Way::Stem | Way::Halo => {
             let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
@@ -271,8 +317,14 @@ pub(crate) fn input_gradient(
         return Ok(None);
     }
     let plan = input_plan(g, dtype);
-    let Way::Tile(tile) = plan.way else {
-        return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
+    let (kernel, tile, shared) = match plan.way {
+        Way::Tile(tile) => (of_tile(by_tile!("conv_input_gradient_mma"), dtype, tile), tile, tile.shared()),
+        Way::Slab(tile) => {
+            (half_of_tile(half_by_tile!("conv_input_gradient_slab"), dtype, tile), tile, slab_shared(tile, g))
+        }
+        Way::Stem | Way::Halo => {
+            return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
+        }
     };
     let rows = plan.blocks / g.c.div_ceil(tile.sides().1).max(1);
     let mut sums = match finish.norm {
@@ -288,11 +340,10 @@ pub(crate) fn input_gradient(
     let so_far = finish.so_far.unwrap_or(Address::NULL);
     let to = sums.as_mut().map_or(Ok(Address::NULL), Tensor::address_mut)?;
     let arguments = (conv, dy.address(), weight.address(), dx.address_mut()?, so_far, z, y, norm, to, mask);
-    let kernel = of_tile(by_tile!("conv_input_gradient_mma"), dtype, tile);
     // SAFETY: the tensors have the geometry's shapes and the kernel's types; what is added, what the norm saw and what it made, or
     // none of them, have dx's shape, its numbers are [c] f32, and the sums are [phases and rows of blocks, 2, c] f32. The kernel
     // allows dx in the place of what is added.
-    unsafe { gpu.launch(kernel, line(&plan, u * v, tile.shared()), arguments)? };
+    unsafe { gpu.launch(kernel, line(&plan, u * v, shared), arguments)? };
     Ok(sums)
 }
 
@@ -340,7 +391,7 @@ pub(crate) fn weight_gradient(
             // SAFETY: as above.
             unsafe { gpu.launch(half(kernels, dtype), line(&plan, plan.splits, HALO_SHARED), arguments) }
         }
-        Way::Stem => {
+        Way::Stem | Way::Slab(_) => {
             let share = stem_tiles(g).div_ceil(plan.splits) as i32;
             let arguments = (conv, x.address(), dy.address(), to, share);
             let kernels = [kernel!("conv_weight_gradient_stem<f16>"), kernel!("conv_weight_gradient_stem<bf16>")];

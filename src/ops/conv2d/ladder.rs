@@ -41,6 +41,14 @@ pub(super) fn is_stem(g: &Geometry, dtype: DType) -> bool {
     dtype.is_half() && g.c <= 4 && g.k.is_multiple_of(8) && g.r == 7 && g.s <= 8 && g.stride == [2, 2]
 }
 
+/// Whether the kernels that bring the pixels under a 3x3 window once serve a layer's forward pass and its input gradient: where the window leaves
+/// pixels where they are, channels come in steps of 32, and a slab of rows fits.
+pub(super) fn is_slab(g: &Geometry, dtype: DType) -> bool {
+    let window = [g.r, g.s] == [3, 3] && g.stride == [1, 1] && g.padding == [1, 1];
+    let channels = g.c > 0 && g.k > 0 && g.c.is_multiple_of(32) && g.k.is_multiple_of(32);
+    dtype.is_half() && window && channels && g.w <= 128
+}
+
 /// Whether the kernel that makes a 3x3 window's weight gradient of all taps at once serves a layer. It multiplies whole tiles of 8 x 8 pixels and 64
 /// channels on both sides, so it is taken where at most a tenth of that is in vain.
 pub(super) fn is_halo(g: &Geometry, dtype: DType) -> bool {
@@ -70,6 +78,8 @@ pub enum Way {
     Tile(Tile),
     /// `conv2d_stem.cu`: the first layer of a network.
     Stem,
+    /// `conv2d_slab.cu`: tiles of results of a 3x3 window, the pixels under them brought once.
+    Slab(Tile),
     /// `conv2d_halo.cu`: a weight gradient of nine taps at once.
     Halo,
 }
@@ -78,6 +88,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Way::Tile(tile) => tile.fmt(f),
+            Way::Slab(tile) => write!(f, "{tile} of a slab"),
             Way::Stem => f.write_str("stem"),
             Way::Halo => f.write_str("nine taps of 64x64"),
         }
@@ -283,7 +294,7 @@ mod tests {
     fn plans_are_printed() {
         let of = |direction, g| plan(direction, &g, DType::BF16).map(|plan| plan.to_string());
         let wide = Geometry { n: 128, h: 28, w: 28, p: 28, q: 28, ..geometry(128, 128, 3, 1) };
-        assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128, 784 blocks");
+        assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128 of a slab, 784 blocks");
         assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 261 blocks in 29 parts");
         let halo = Geometry { n: 128, h: 56, w: 56, p: 56, q: 56, ..geometry(64, 64, 3, 1) };
         assert_eq!(of(Direction::WeightGradient, halo).unwrap(), "nine taps of 64x64, 131 blocks in 131 parts");
