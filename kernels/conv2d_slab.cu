@@ -64,7 +64,7 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
             inside[i] = 0;
             for (i32 r = 0; r < 3; r++)
                 for (i32 s = 0; s < 3; s++) {
-                    const bool there = m < (i64)pixels && (u32)(p + r - 1) < (u32)h && (u32)(q + s - 1) < (u32)w;
+                    const bool there = (u32)(p + r - 1) < (u32)h && (u32)(q + s - 1) < (u32)w;
                     inside[i] |= (u32)there << (FLIPPED ? 8 - (r * 3 + s) : r * 3 + s);
                 }
         }

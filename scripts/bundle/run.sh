@@ -195,7 +195,7 @@ verified() {
         while read -r name hash; do
             case $name in
                 conv2d) names='operations::emulator::conv2d operations::emulator_rungs_of_the_convolution' ;;
-                conv2d_halo) names='operations::emulator_rungs_of_the_convolution' ;;
+                conv2d_taps) names='operations::emulator_rungs_of_the_convolution' ;;
                 conv2d_stem)
                     names='operations::emulator_rungs_of_the_convolution'
                     names+=' fused::emulator_convolutions_leave_the_statistics_of_what_they_store' ;;

@@ -67,7 +67,7 @@ pub fn highest() -> Result<Rung> {
 }
 
 /// The files of the third rung, in `kernels/`, and those that the fourth needs besides.
-const CONVOLUTIONS: [&str; 4] = ["conv2d_mma", "conv2d_slab", "conv2d_halo", "conv2d_stem"];
+const CONVOLUTIONS: [&str; 4] = ["conv2d_mma", "conv2d_slab", "conv2d_taps", "conv2d_stem"];
 const NORMS: [&str; 2] = ["batch_norm", "norm_pool"];
 
 fn named(name: Option<&OsStr>, verified: impl Fn(&str) -> bool) -> Result<Rung> {

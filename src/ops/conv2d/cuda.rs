@@ -1,8 +1,8 @@
-//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu`, `conv2d_slab.cu`, `conv2d_halo.cu` and
+//! Convolution on a GPU: `kernels/conv2d.cu`, which explains the rungs, `conv2d_mma.cu`, `conv2d_slab.cu`, `conv2d_taps.cu` and
 //! `conv2d_stem.cu`.
 
 use super::Geometry;
-use super::ladder::{Plan, Rung, Way, in_chunks, is_halo, is_slab, is_stem};
+use super::ladder::{Plan, Rung, Way, in_chunks, is_slab, is_stem, is_taps};
 use super::tile::{self, Depth, Tile};
 use crate::device::Device;
 use crate::device::cuda::driver::{Address, Launch, THREADS};
@@ -112,7 +112,7 @@ fn of_tile(kernels: [[KernelId; 3]; 3], dtype: DType, tile: Tile) -> KernelId {
     kernels[of_type][tile as usize]
 }
 
-/// A kernel of `conv2d_stem.cu` or `conv2d_halo.cu`, which exist in half precision only.
+/// A kernel of `conv2d_stem.cu` or `conv2d_taps.cu`, which exist in half precision only.
 fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
     kernels[usize::from(dtype == DType::BF16)]
 }
@@ -133,15 +133,19 @@ fn stem_tiles(g: &Geometry) -> usize {
     g.n * g.p.div_ceil(STEM_TILE[0]) * g.q.div_ceil(STEM_TILE[1])
 }
 
-/// Sides of a tile of output pixels of the kernel that makes nine taps at once; channels of a block on both sides; bytes of its three stages; blocks
-/// that work at the same time, one on each of 132 processors. `conv2d_halo.cu` says the same.
-const HALO_SIDE: usize = 8;
-const HALO_CHANNELS: usize = 64;
-const HALO_SHARED: usize = 3 * (8 * 8 + 10 * 16) * HALO_CHANNELS * 2;
-const HALO_TOGETHER: usize = 132;
+/// Output pixels of a tile of the kernel that makes nine taps at once; channels of a block on both sides; blocks that work at the same time, one
+/// on each of 132 processors. `conv2d_taps.cu` says the same.
+const TAPS_PIXELS: usize = 64;
+const TAPS_CHANNELS: usize = 64;
+const TAPS_TOGETHER: usize = 132;
 
-fn halo_tiles(g: &Geometry) -> usize {
-    g.n * g.p.div_ceil(HALO_SIDE) * g.q.div_ceil(HALO_SIDE)
+fn taps_tiles(g: &Geometry) -> usize {
+    (g.n * g.p * g.q).div_ceil(TAPS_PIXELS)
+}
+
+/// Shared memory of a block: three stages of dy, the slab under it and a line of which taps are inside, and zeros.
+fn taps_shared(g: &Geometry) -> usize {
+    2 * TAPS_CHANNELS * (3 * (TAPS_PIXELS + TAPS_PIXELS + 2 * g.w + 2 + 1) + 1)
 }
 
 fn takes_stem(g: &Geometry, dtype: DType) -> bool {
@@ -187,13 +191,13 @@ pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
         return Plan { way: Way::Stem, blocks: splits * across, splits };
     }
-    if is_halo(g, dtype) {
-        let across = g.k.div_ceil(HALO_CHANNELS) * g.c.div_ceil(HALO_CHANNELS);
-        let tiles = halo_tiles(g);
+    if is_taps(g, dtype) {
+        let across = (g.k / TAPS_CHANNELS) * (g.c / TAPS_CHANNELS);
+        let tiles = taps_tiles(g);
         let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / (g.k * width));
-        let splits = (HALO_TOGETHER / across).min(most).max(1);
+        let splits = (TAPS_TOGETHER / across).min(most).max(1);
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
-        return Plan { way: Way::Halo, blocks: splits * across, splits };
+        return Plan { way: Way::Taps, blocks: splits * across, splits };
     }
     let tile = Tile::of(g.k, g.c, g.r * g.s, Depth::InParts, dtype);
     let blocks = blocks(tile, g.k, g.c, g.r * g.s);
@@ -264,7 +268,7 @@ pub(crate) fn forward(
                 plan.blocks / g.k.div_ceil(n).max(1),
             )
         }
-        Way::Stem | Way::Halo => {
+        Way::Stem | Way::Taps => {
             let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
             let across = g.k.div_ceil(STEM_CHANNELS).max(1);
             let launch = line(&plan, across, STEM_OUT + 2 * (STEM_FILTERS + STEM_PATCH));
@@ -322,7 +326,7 @@ pub(crate) fn input_gradient(
         Way::Slab(tile) => {
             (half_of_tile(half_by_tile!("conv_input_gradient_slab"), dtype, tile), tile, slab_shared(tile, g))
         }
-        Way::Stem | Way::Halo => {
+        Way::Stem | Way::Taps => {
             return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
         }
     };
@@ -384,12 +388,12 @@ pub(crate) fn weight_gradient(
             // SAFETY: as above.
             unsafe { gpu.launch(kernel, line(&plan, plan.splits, tile.shared()), arguments) }
         }
-        Way::Halo => {
-            let share = halo_tiles(g).div_ceil(plan.splits) as i32;
+        Way::Taps => {
+            let share = taps_tiles(g).div_ceil(plan.splits) as i32;
             let arguments = (conv, x.address(), dy.address(), to, share);
-            let kernels = [kernel!("conv_weight_gradient_halo<f16>"), kernel!("conv_weight_gradient_halo<bf16>")];
+            let kernels = [kernel!("conv_weight_gradient_taps<f16>"), kernel!("conv_weight_gradient_taps<bf16>")];
             // SAFETY: as above.
-            unsafe { gpu.launch(half(kernels, dtype), line(&plan, plan.splits, HALO_SHARED), arguments) }
+            unsafe { gpu.launch(half(kernels, dtype), line(&plan, plan.splits, taps_shared(g)), arguments) }
         }
         Way::Stem | Way::Slab(_) => {
             let share = stem_tiles(g).div_ceil(plan.splits) as i32;

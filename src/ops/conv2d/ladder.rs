@@ -49,14 +49,10 @@ pub(super) fn is_slab(g: &Geometry, dtype: DType) -> bool {
     dtype.is_half() && window && channels && g.w <= 128
 }
 
-/// Whether the kernel that makes a 3x3 window's weight gradient of all taps at once serves a layer. It multiplies whole tiles of 8 x 8 pixels and 64
-/// channels on both sides, so it is taken where at most a tenth of that is in vain.
-pub(super) fn is_halo(g: &Geometry, dtype: DType) -> bool {
-    let sizes = [(g.p, 8), (g.q, 8), (g.k, 64), (g.c, 64)];
-    let used: usize = sizes.iter().map(|(size, _)| size).product();
-    let made: usize = sizes.iter().map(|(size, of)| size.next_multiple_of(*of)).product();
-    let fits = dtype.is_half() && in_chunks(g, dtype) && [g.r, g.s] == [3, 3] && g.stride == [1, 1];
-    fits && used > 0 && 10 * used >= 9 * made
+/// Whether the kernel that makes such a window's weight gradient of all taps at once serves a layer: 64 channels of both sides are a block, and three of
+/// its slabs have to fit.
+pub(super) fn is_taps(g: &Geometry, dtype: DType) -> bool {
+    is_slab(g, dtype) && g.c.is_multiple_of(64) && g.k.is_multiple_of(64) && g.w <= 64
 }
 
 /// One of a convolution's three products.
@@ -80,8 +76,8 @@ pub enum Way {
     Stem,
     /// `conv2d_slab.cu`: tiles of results of a 3x3 window, the pixels under them brought once.
     Slab(Tile),
-    /// `conv2d_halo.cu`: a weight gradient of nine taps at once.
-    Halo,
+    /// `conv2d_taps.cu`: a weight gradient of nine taps at once.
+    Taps,
 }
 
 impl fmt::Display for Way {
@@ -90,7 +86,7 @@ impl fmt::Display for Way {
             Way::Tile(tile) => tile.fmt(f),
             Way::Slab(tile) => write!(f, "{tile} of a slab"),
             Way::Stem => f.write_str("stem"),
-            Way::Halo => f.write_str("nine taps of 64x64"),
+            Way::Taps => f.write_str("nine taps of 64x64"),
         }
     }
 }
@@ -279,15 +275,15 @@ mod tests {
     }
 
     #[test]
-    fn nine_taps_at_once_where_little_is_in_vain() {
+    fn nine_taps_at_once_where_channels_fill_blocks() {
         let map = |c, k, side, stride| {
-            is_halo(&Geometry { h: side, w: side, p: side, q: side, ..geometry(c, k, 3, stride) }, DType::BF16)
+            is_taps(&Geometry { h: side, w: side, p: side, q: side, ..geometry(c, k, 3, stride) }, DType::BF16)
         };
         assert!(map(64, 64, 56, 1), "layer1 of a ResNet");
-        assert!(map(128, 256, 32, 1));
-        assert!(!map(128, 128, 28, 1), "28 pixels are 32 in tiles of 8");
+        assert!(map(512, 512, 7, 1), "layer4");
         assert!(!map(64, 64, 56, 2), "a stride");
-        assert!(!map(48, 64, 56, 1), "a quarter of the channels");
+        assert!(!map(96, 64, 56, 1), "half a block of channels");
+        assert!(!map(64, 64, 65, 1), "rows too long");
     }
 
     #[test]
@@ -295,9 +291,9 @@ mod tests {
         let of = |direction, g| plan(direction, &g, DType::BF16).map(|plan| plan.to_string());
         let wide = Geometry { n: 128, h: 28, w: 28, p: 28, q: 28, ..geometry(128, 128, 3, 1) };
         assert_eq!(of(Direction::Forward, wide).unwrap(), "128x128 of a slab, 784 blocks");
-        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "128x128, 261 blocks in 29 parts");
-        let halo = Geometry { n: 128, h: 56, w: 56, p: 56, q: 56, ..geometry(64, 64, 3, 1) };
-        assert_eq!(of(Direction::WeightGradient, halo).unwrap(), "nine taps of 64x64, 131 blocks in 131 parts");
+        assert_eq!(of(Direction::WeightGradient, wide).unwrap(), "nine taps of 64x64, 132 blocks in 33 parts");
+        let taps = Geometry { n: 128, h: 56, w: 56, p: 56, q: 56, ..geometry(64, 64, 3, 1) };
+        assert_eq!(of(Direction::WeightGradient, taps).unwrap(), "nine taps of 64x64, 131 blocks in 131 parts");
         assert_eq!(of(Direction::Forward, geometry(3, 64, 7, 2)).unwrap(), "stem, 1 blocks");
         assert_eq!(of(Direction::InputGradient, geometry(3, 64, 7, 2)), None);
     }
