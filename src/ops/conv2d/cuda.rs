@@ -57,31 +57,7 @@ impl Conv {
     }
 }
 
-/// The kernels of an entry of `conv2d_mma.cu`, one for each type and tile.
-macro_rules! by_tile {
-    ($name:literal) => {
-        [
-            [
-                kernel!(concat!($name, "<f16, 128, 128>")),
-                kernel!(concat!($name, "<f16, 128, 64>")),
-                kernel!(concat!($name, "<f16, 64, 64>")),
-            ],
-            [
-                kernel!(concat!($name, "<bf16, 128, 128>")),
-                kernel!(concat!($name, "<bf16, 128, 64>")),
-                kernel!(concat!($name, "<bf16, 64, 64>")),
-            ],
-            // The wide tile isn't chosen in f32.
-            [
-                kernel!(concat!($name, "<f32, 128, 64>")),
-                kernel!(concat!($name, "<f32, 128, 64>")),
-                kernel!(concat!($name, "<f32, 64, 64>")),
-            ],
-        ]
-    };
-}
-
-/// The same for a file whose kernels exist in half precision only.
+/// The kernels of an entry of `conv2d_slab.cu`, one for each half type and tile.
 macro_rules! half_by_tile {
     ($name:literal) => {
         [
@@ -99,11 +75,18 @@ macro_rules! half_by_tile {
     };
 }
 
-fn half_of_tile(kernels: [[KernelId; 3]; 2], dtype: DType, tile: Tile) -> KernelId {
-    kernels[usize::from(dtype == DType::BF16)][tile as usize]
+/// The kernels of an entry of `conv2d_mma.cu`, which exist in f32, too: but for the wide tile, which isn't chosen in f32.
+macro_rules! by_tile {
+    ($name:literal) => {{
+        let [f16, bf16] = half_by_tile!($name);
+        let small = kernel!(concat!($name, "<f32, 64, 64>"));
+        let tall = kernel!(concat!($name, "<f32, 128, 64>"));
+        [f16, bf16, [tall, tall, small]]
+    }};
 }
 
-fn of_tile(kernels: [[KernelId; 3]; 3], dtype: DType, tile: Tile) -> KernelId {
+/// Of kernels by type (f16, bf16 and, where there are three, f32) and tile, the one for these.
+fn of_tile(kernels: &[[KernelId; 3]], dtype: DType, tile: Tile) -> KernelId {
     let of_type = match dtype {
         DType::F16 => 0,
         DType::BF16 => 1,
@@ -257,16 +240,12 @@ pub(crate) fn forward(
         Way::Tile(tile) => {
             let (_, n) = tile.sides();
             let launch = line(&plan, 1, tile.shared());
-            (of_tile(by_tile!("conv_forward_mma"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
+            (of_tile(&by_tile!("conv_forward_mma"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
         Way::Slab(tile) => {
             let (_, n) = tile.sides();
             let launch = line(&plan, 1, slab_shared(tile, g));
-            (
-                half_of_tile(half_by_tile!("conv_forward_slab"), dtype, tile),
-                launch,
-                plan.blocks / g.k.div_ceil(n).max(1),
-            )
+            (of_tile(&half_by_tile!("conv_forward_slab"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
         Way::Stem | Way::Taps => {
             let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
@@ -322,9 +301,9 @@ pub(crate) fn input_gradient(
     }
     let plan = input_plan(g, dtype);
     let (kernel, tile, shared) = match plan.way {
-        Way::Tile(tile) => (of_tile(by_tile!("conv_input_gradient_mma"), dtype, tile), tile, tile.shared()),
+        Way::Tile(tile) => (of_tile(&by_tile!("conv_input_gradient_mma"), dtype, tile), tile, tile.shared()),
         Way::Slab(tile) => {
-            (half_of_tile(half_by_tile!("conv_input_gradient_slab"), dtype, tile), tile, slab_shared(tile, g))
+            (of_tile(&half_by_tile!("conv_input_gradient_slab"), dtype, tile), tile, slab_shared(tile, g))
         }
         Way::Stem | Way::Taps => {
             return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
@@ -384,7 +363,7 @@ pub(crate) fn weight_gradient(
         Way::Tile(tile) => {
             let share = pixels.div_ceil(plan.splits).max(1) as i64;
             let arguments = (conv, x.address(), dy.address(), to, share);
-            let kernel = of_tile(by_tile!("conv_weight_gradient_mma"), dtype, tile);
+            let kernel = of_tile(&by_tile!("conv_weight_gradient_mma"), dtype, tile);
             // SAFETY: as above.
             unsafe { gpu.launch(kernel, line(&plan, plan.splits, tile.shared()), arguments) }
         }
