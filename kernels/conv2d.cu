@@ -13,10 +13,11 @@
 //           the picture. No column matrix is ever made. In the weight gradient the pixels are the *depth*: few results, long sums.
 //           There the depth is cut into `splits` parts for as many blocks, which leave partial sums in a workspace, and a second
 //           kernel adds those in order: the same bits every time, where atomic additions would give different ones.
-//   mma     the same products on tensor cores: conv2d_mma.cu, and conv2d_stem.cu for the first layer.
-//   fused   the same, and what comes before or after a convolution on the way: conv2d_mma.cu.
+//   tensor  the same products on tensor cores: conv2d_mma.cu; for 3x3 windows with stride 1 conv2d_slab.cu and, for dw, conv2d_taps.cu; for
+//           the first layer conv2d_stem.cu.
+//   fused   the same, and what comes before or after a convolution on the way: conv2d_out.cuh.
 // With a stride, which taps reach an input pixel depends on its position modulo the stride; the input gradient is therefore done in
-// stride x stride phases (blockIdx.z), each a dense product over its own taps: 3x3 with stride 2 has 1 + 2 + 2 + 4 instead of
+// stride x stride phases (a layer of the grid each), each a dense product over its own taps: 3x3 with stride 2 has 1 + 2 + 2 + 4 instead of
 // 4 x 9 of which most would miss.
 //
 // Results in f32 are rounded once. dw and db are f32, whatever x is: they go to f32 masters.

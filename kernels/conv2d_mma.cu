@@ -2,13 +2,13 @@
 //
 // CPU reference: src/ops/conv2d/cpu.rs. Launched by src/ops/conv2d/cuda.rs.
 //
-//   mma     the tiled rung's products, by mma_tile.cuh. Numbers move 16 bytes at a time, so C and K must be multiples of 8 (of 4 in
+//   tensor  the tiled rung's products, by mma_tile.cuh. Numbers move 16 bytes at a time, so C and K must be multiples of 8 (of 4 in
 //           f32); the first layer of a network, with its 3 channels, has conv2d_stem.cu.
 //   fused   the same, and with a tile of results in hand, what would otherwise be a pass over memory of its own:
 //             forward   the sums over pixels of y and y², per channel: a batch norm that follows has its statistics
 //             dx        the gradient that x has already received is added (a residual block's shortcut); where x is the output of a
 //                       batch norm with ReLU, the ReLU's mask is applied and the norm's two sums are taken
-//           Results are rounded first, and sums are of what memory holds: dx and y have the bits of the mma rung.
+//           Results are rounded first, and sums are of what memory holds: dx and y have the bits of the tensor rung.
 //
 // What the reduction runs over, and so where the neighbouring numbers of a copy lie:
 //
@@ -190,7 +190,7 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
     }
 };
 
-// The way out of the fused rung is that of conv2d_out.cuh; with all of it null it is the mma rung's. sums: null, or [phases][tiles of pixels][2][c].
+// The way out of the fused rung is that of conv2d_out.cuh; with all of it null it is the tensor rung's. sums: null, or [phases][tiles of pixels][2][c].
 // blockIdx.y is the phase; see conv_input_gradient_tiled.
 template <typename T, i32 BM, i32 BN>
 __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN))

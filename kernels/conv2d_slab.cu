@@ -3,17 +3,23 @@
 // CPU reference: src/ops/conv2d/cpu.rs. Launched by src/ops/conv2d/cuda.rs.
 //
 // conv2d_mma.cu brings a pixel to shared memory once for each of the nine taps that meet it: 16 KiB for a step of 128 x 128, which at what an H200's
-// second-level cache delivers (9.8 TB/s, 37 bytes a cycle for each processor) is 427 cycles for 413 of products. With this window a picture's pixels stay where they
-// are: output pixel m, counted through all pictures, reads input pixel m + (r - 1) W + s - 1 under tap (r, s). So what a tile of 128
-// outputs reads under all its taps is one piece of memory, 128 + 2 W + 2 pixels long.
+// second-level cache delivers (9.8 TB/s, 37.5 bytes a cycle for each processor) takes 437 cycles, and the products 444. With this window a picture's
+// pixels stay where they are: output pixel m, counted through all pictures, reads input pixel m + (r - 1) W + s - 1 under tap (r, s). So what a tile
+// of 128 outputs reads under all its taps is one piece of memory, 128 + 2 W + 2 pixels long.
 //
 //     slab      a block brings this piece once for every 64 bytes of channels, a slab, and multiplies nine times: under a tap, a fragment's rows
-//               begin further on. Rows whose tap is outside the picture are read from a row of zeros. A step brings 8 KiB of filters and a ninth
-//               of the next slab, 9 KiB instead of 16, and stores less to shared memory, too
+//               begin further on. Rows whose tap is outside the picture are read from a row of zeros. A step brings 8 KiB of filters and on
+//               average a ninth of the next slab, 9 KiB instead of 16, and stores less to shared memory, too
 //
-//     block of channels   0                                      1
-//     tap                 0   1   2   3   4   5   6   7   8      0   1  ..
-//     brought beside      the sixths of slab 1 ---------->       the sixths of slab 2, where slab 0 was
+// There are two slabs of shared memory. Copies are asked for three steps ahead: while taps 0 to 5 of a slab are multiplied, the filters of taps 3 to 8 are
+// asked for, and with each a sixth of the next slab. Its memory was last read under tap 8 of the slab before, in front of the barrier that began
+// tap 0; and it is complete with the filters of this slab's tap 8, before the next one's tap 0.
+//
+//     multiplied            tap 0   1   2   3   4   5   6   7   8 | 0   1  ..
+//     asked for: filters        3   4   5   6   7   8   0   1   2 | 3   4  ..
+//                slab           sixths of the next  -   -   -     | sixths of the one after, where this one was
+//
+// Half precision, C and K multiples of 32, W at most 128 (src/ops/conv2d/ladder.rs).
 //
 // The reduction runs over channels outside and taps inside; in conv2d_mma.cu it is the other way round, so the last bits of a sum differ.
 //
@@ -28,7 +34,7 @@ using mma_tile::ROWS;
 using mma_tile::Stage;
 
 inline constexpr i32 TAPS = 9;
-inline constexpr i32 PIECES = 6; // of a slab, brought with as many steps: the last of the nine, when nobody reads the slab before any more
+inline constexpr i32 PIECES = 6; // of a slab, asked for with the filters of the last six of nine taps
 
 // The slabs of a tile: x's, or for the input gradient dy's, whose taps are flipped. Behind the filters' stages in shared memory lie two slabs of
 // rows of 64 bytes, swizzled as a stage's, and a row of zeros.
@@ -186,7 +192,7 @@ template <typename T, i32 BM, i32 BN> struct InputOperands : Slabs<T, BM, BN, tr
     }
 };
 
-// With all of so_far, z, y and sums null it is the mma rung's. sums: null, or [tiles of pixels][2][c].
+// With all of so_far, z, y and sums null it is the tensor rung's. sums: null, or [tiles of pixels][2][c].
 template <typename T, i32 BM, i32 BN>
 __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN))
     conv_input_gradient_slab(Conv g, const T* dy, const T* w, T* dx, const T* so_far, const T* z, const T* y, Norm norm, f32* sums, i32 mask)

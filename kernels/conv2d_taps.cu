@@ -3,16 +3,16 @@
 // CPU reference: src/ops/conv2d/cpu.rs. Launched by src/ops/conv2d/cuda.rs.
 //
 // conv2d_mma.cu brings each number of x to shared memory nine times, once under each tap, and dy as often. With 64 channels that is what it waits
-// for: 9.8 TB/s of the second-level cache, measured, are 37 bytes a cycle of a processor, and a step of its 64 x 64 tile brings 8 KiB for 103 cycles
+// for: 9.8 TB/s of the second-level cache, measured, are 37.5 bytes a cycle of a processor, and a step of its 64 x 64 tile brings 8 KiB for 111 cycles
 // of products. As in conv2d_slab.cu, what 64 output pixels read under all taps is one piece of memory, 64 + 2 W + 2 pixels long. A block brings it
-// once, with dy 31 KiB at W = 56, and multiplies for 1,858 cycles: the nine taps' sums, [64 output channels] x [9 taps x 64 channels], are
+// once, with dy 30 KiB at W = 56, and multiplies for 2,000 cycles: the nine taps' sums, [64 output channels] x [9 taps x 64 channels], are
 // 144 registers of each of 256 threads.
 //
 //     taps      a warp has 8 of the 64 channels under all taps, and all 64 output channels. The reduction runs over pixels; under another
 //               tap a fragment begins at another pixel, which is an offset and no copy. A pixel whose tap is outside the picture is read
 //               from a line of zeros
 //
-// C and K are multiples of 64. At 128 pictures, 64 channels and 56 pixels arithmetic is 48 us at the rate of mma alone; the bytes are 24 us.
+// Half precision, C and K multiples of 64, W at most 64. At 128 pictures, 64 channels and 56 pixels arithmetic is 48 us at the rate of mma alone; the bytes are 24 us.
 //
 // Try it: cargo test --test emulator -- conv        Bench: cargo bench --bench ops -- 64>64
 

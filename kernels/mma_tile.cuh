@@ -1,7 +1,7 @@
 // A matrix product on tensor cores: out[m, n] = sum over k of a(m, k) * b(k, n), sums in f32.
 //
 // The plan is that of tile.cuh, a block makes a tile of results and walks along k, with three differences:
-//   - Each of 4 warps multiplies fragments of 16x16 by 16x8 with one instruction (mma), 4,096 multiply-adds, where a thread of
+//   - Each of 4 warps multiplies fragments of 16x16 by 16x8 with one instruction (mma), 2,048 multiply-adds, where a thread of
 //     tile.cuh does one. Fragments are spread over the lanes of a warp; ldmatrix brings them from shared memory in that order.
 //   - Copies to shared memory are asynchronous (cp.async): while one step's numbers are multiplied, those of the next three steps
 //     are on their way. Four stages of shared memory, used in turns; one barrier a step.
@@ -19,11 +19,14 @@
 //     128 x  64   64 x 32         48 KiB          3
 //      64 x  64   32 x 32         32 KiB          4
 //
-// A warp's part should be as large as its registers hold. Its fragments are read from shared memory, 128 bytes a cycle for all warps of a
-// processor, and each is used once for every fragment of the other side. A step of 128 x 128 takes the tensor cores 413 cycles of an H200. To
-// bring its numbers takes 128; to read them 384 with 8 warps of 64 x 32, which is more than there is, and 256 with 4 warps of 64 x 64.
+// That is conv2d_mma.cu in half precision; in f32 128 x 64 has 2 blocks, and conv2d_slab.cu keeps a elsewhere.
 //
-// So few warps have nobody to wait for them: while a fragment's products are made, those of the next half of a step are read.
+// A warp's part should be as large as its registers hold, for its fragments are read from shared memory, which hands out 128 bytes a cycle to all
+// warps of a processor. A step of 128 x 128 keeps the tensor cores of an H200 busy for 444 cycles. Meanwhile shared memory works 128 cycles to
+// store the step's numbers, and to read them 384 with 8 warps of 64 x 32 (512 together, more than the products take) or 256 with 4 warps of 64 x 64.
+//
+// With so few warps there is none to run while another waits for shared memory. So each warp reads the fragments of the next half of a step
+// while it multiplies those of this one.
 //
 // The operands are a struct with
 //     static constexpr bool A_ALONG_K, B_ALONG_K   chunks of 16 bytes of a (of b) run along k (its stage is [row][k]), or along m (n) ([k][row])
@@ -34,7 +37,7 @@
 //     const T* row(i32 i, i32 half)                where this lane's row of fragment i is, as for ldmatrix
 //
 // A warp issues an instruction a cycle, and a tensor core takes 6 to 8 for an mma. So every instruction that finds an address counts: a step
-// of the 128 x 128 tile has 32 mma and 12 ldmatrix, and each of a thread's 4 copies may cost 10 more at most. Pointers are kept and moved on by
+// of the 128 x 128 tile has 64 mma and 16 ldmatrix, and each of a thread's 8 copies may cost 10 more at most. Pointers are kept and moved on by
 // what all threads share, and what lies outside is asked for with length 0, from wherever the pointer happens to lead.
 
 #pragma once

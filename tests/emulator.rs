@@ -547,15 +547,16 @@ const SLABS: [Convolution; 4] = [
     ([2, 9, 7, 96], [64, 3, 3, 96], [1, 1], [1, 1]), // three blocks of channels, a tile that reaches into the next picture
     ([3, 5, 6, 32], [160, 3, 3, 32], [1, 1], [1, 1]), // one block; filters that fill no tile
     ([1, 67, 1, 64], [32, 3, 3, 64], [1, 1], [1, 1]), // pictures one pixel wide
-    ([1, 1, 70, 32], [32, 3, 3, 32], [1, 1], [1, 1]),
+    ([1, 1, 128, 32], [32, 3, 3, 32], [1, 1], [1, 1]), // the longest rows that fit
 ];
 
 /// For the kernel that makes a weight gradient of nine taps at once: 64 channels, and pixels that fill no tile of 64.
-const TAPS: [Convolution; 4] = [
+const TAPS: [Convolution; 5] = [
     ([9, 8, 8, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // two uneven parts of more tiles than there are stages
     ([1, 5, 13, 128], [64, 3, 3, 128], [1, 1], [1, 1]), // two blocks of channels, a tile of one pixel
     ([2, 7, 7, 64], [128, 3, 3, 64], [1, 1], [1, 1]),
     ([1, 2, 1, 64], [64, 3, 3, 64], [1, 1], [1, 1]),
+    ([1, 1, 64, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // the longest rows that fit
 ];
 
 fn augmentations(n: usize, (h, w): (usize, usize)) -> Vec<Augment> {

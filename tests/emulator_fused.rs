@@ -419,6 +419,7 @@ fn emulator_sizes_of_zero() {
                 ([2, 5, 4, 8], [0, 3, 3, 8]),
                 ([2, 5, 4, 0], [8, 3, 3, 0]),
                 ([0, 9, 8, 3], [8, 7, 7, 3]),
+                ([0, 5, 4, 64], [64, 3, 3, 64]),
             ] {
                 for rung in Rung::ALL {
                     let made = emulated::at_rung(rung, || {

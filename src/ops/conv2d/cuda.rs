@@ -40,7 +40,7 @@ impl Conv {
         let most = i32::MAX as usize;
         let (pixels, taps) = (g.n * (g.h * g.w).max(g.p * g.q), g.r * g.s * g.c.max(g.k));
         // Bytes between the first and the last number that a tap's channels, or the filters of a layer, are apart.
-        let apart = 4 * (g.r * (g.w * g.c).max(g.q * g.k)).max((g.k + 32) * g.r * g.s * g.c);
+        let apart = 4 * (g.r * (g.w * g.c).max(g.q * g.k)).max((g.k + 128) * g.r * g.s * g.c);
         // Where a phase of the input gradient begins is computed from stride times padding, and phases are layers of a grid.
         let phase = |axis: usize| g.stride[axis].saturating_mul(g.padding[axis].max(1));
         let (far, phases) = (phase(0).max(phase(1)), g.stride[0].saturating_mul(g.stride[1]));
@@ -176,7 +176,7 @@ pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
     }
     if is_taps(g, dtype) {
         let across = (g.k / TAPS_CHANNELS) * (g.c / TAPS_CHANNELS);
-        let tiles = taps_tiles(g);
+        let tiles = taps_tiles(g).max(1);
         let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / (g.k * width));
         let splits = (TAPS_TOGETHER / across).min(most).max(1);
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
@@ -209,6 +209,11 @@ fn line(plan: &Plan, layers: usize, shared: usize) -> Launch {
     let grid = [(plan.blocks / layers) as u32, layers as u32, 1];
     let threads = if matches!(plan.way, Way::Tile(_) | Way::Slab(_)) { tile::THREADS } else { THREADS };
     Launch { grid, block: [threads, 1, 1], shared: 0 }.shared(shared)
+}
+
+/// A plan that names a kernel which doesn't make this product.
+fn no_way(g: &Geometry, way: Way) -> Error {
+    Error::shape("conv2d", format!("{g:?} isn't what a kernel for {way} makes"))
 }
 
 /// With `statistics` the fused rung leaves `[tiles, 2, K]`: the sums of `y` and `y²` over each tile of pixels.
@@ -247,7 +252,8 @@ pub(crate) fn forward(
             let launch = line(&plan, 1, slab_shared(tile, g));
             (of_tile(&half_by_tile!("conv_forward_slab"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
-        Way::Stem | Way::Taps => {
+        Way::Taps => return Err(no_way(g, plan.way)),
+        Way::Stem => {
             let kernels = [kernel!("conv_forward_stem<f16>"), kernel!("conv_forward_stem<bf16>")];
             let across = g.k.div_ceil(STEM_CHANNELS).max(1);
             let launch = line(&plan, across, STEM_OUT + 2 * (STEM_FILTERS + STEM_PATCH));
@@ -305,9 +311,7 @@ pub(crate) fn input_gradient(
         Way::Slab(tile) => {
             (of_tile(&half_by_tile!("conv_input_gradient_slab"), dtype, tile), tile, slab_shared(tile, g))
         }
-        Way::Stem | Way::Taps => {
-            return Err(Error::shape("conv2d", format!("{g:?} has no input gradient by {}", plan.way)));
-        }
+        Way::Stem | Way::Taps => return Err(no_way(g, plan.way)),
     };
     let rows = plan.blocks / g.c.div_ceil(tile.sides().1).max(1);
     let mut sums = match finish.norm {
@@ -374,7 +378,8 @@ pub(crate) fn weight_gradient(
             // SAFETY: as above.
             unsafe { gpu.launch(half(kernels, dtype), line(&plan, plan.splits, taps_shared(g)), arguments) }
         }
-        Way::Stem | Way::Slab(_) => {
+        Way::Slab(_) => Err(no_way(g, plan.way)),
+        Way::Stem => {
             let share = stem_tiles(g).div_ceil(plan.splits) as i32;
             let arguments = (conv, x.address(), dy.address(), to, share);
             let kernels = [kernel!("conv_weight_gradient_stem<f16>"), kernel!("conv_weight_gradient_stem<bf16>")];

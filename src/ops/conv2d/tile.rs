@@ -29,7 +29,7 @@ pub(super) enum Depth {
     InParts,
 }
 
-/// Rows and columns of results of a block; `kernels/mma_tile.cuh` has a kernel for each.
+/// Rows and columns of results of a block; `kernels/conv2d_mma.cu` and `conv2d_slab.cu` have a kernel for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tile {
@@ -111,7 +111,7 @@ pub(super) const MOST_OF_ALL_PARTS: usize = 16 << 20;
 /// Into how many parts the sums over `pixels` are cut of a product that is `tiles` tiles and `results` numbers.
 ///
 /// Every processor makes `turns` blocks, and with 264 blocks that is 2, with 265 it is 3: time goes up by half for one block. So the number of parts
-/// is not what fills the processors somehow but what fills their turns. Two blocks side by side keep a processor busy, one alone doesn't; and
+/// is not what fills the processors somehow but what fills their turns. A block of 4 warps alone doesn't keep a processor busy, so one turn is counted as two; and
 /// each part is written and read once more, to be added.
 pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> usize {
     /// Seconds of a processor for a step of a wide tile, 32 deep, at 400 TFLOP/s of all; and for a byte in the second-level cache.
