@@ -93,8 +93,10 @@ impl Folder {
 }
 
 fn batches(dls: &DataLoaders) -> Vec<(Vec<u8>, Vec<PathBuf>)> {
-    let passes = [dls.train.epoch(0), dls.valid.epoch(0), dls.train.epoch(1)];
-    passes.into_iter().flatten().map(|b| b.unwrap()).map(|b| (b.bytes.to_vec(), b.paths)).collect()
+    // One pass after the other, as in a training: passes that overlap may both decode a picture that neither has kept yet.
+    let passes = [(&dls.train, 0), (&dls.valid, 0), (&dls.train, 1)];
+    let batches = passes.into_iter().flat_map(|(loader, epoch)| loader.epoch(epoch));
+    batches.map(|b| b.unwrap()).map(|b| (b.bytes.to_vec(), b.paths)).collect()
 }
 
 /// (pictures, decoded, left_out) of the file.
