@@ -532,7 +532,9 @@ const CONVOLUTIONS: [Convolution; 13] = [
 ];
 
 /// For tensor cores: channels in multiples of 8, and nothing else round.
-const TENSOR_CONVOLUTIONS: [Convolution; 7] = [
+const TENSOR_CONVOLUTIONS: [Convolution; 9] = [
+    ([2, 6, 9, 8], [16, 3, 3, 8], [1, 2], [1, 1]), // a stride along one axis alone
+    ([2, 9, 6, 8], [16, 3, 3, 8], [2, 1], [1, 1]),
     ([2, 9, 7, 40], [24, 3, 3, 40], [1, 1], [1, 1]),
     ([1, 11, 10, 16], [72, 3, 3, 16], [2, 2], [1, 1]),
     ([3, 5, 5, 8], [8, 1, 1, 8], [1, 1], [0, 0]),
