@@ -61,8 +61,7 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         first = (u32)(m0 - w - 1);
         pixels = (u32)n * h * w;
         x = x0 + (m0 - w - 1) * c + threadIdx.x % 4 * CHUNK<T>;
-        const i32 lane = threadIdx.x % WARP;
-        row_at = P::warp_m() + lane / 8 % 2 * 8 + lane % 8; // of fragment 0; the others' are 16 further each
+        row_at = P::warp_m() + threadIdx.x % 16; // of fragment 0; the others' are 16 further each
 #pragma unroll
         for (i32 i = 0; i < P::FRAGMENTS_M; i++) {
             const i64 m = m0 + row_at + i * 16;

@@ -5,7 +5,8 @@
 // conv2d_mma.cu copies 16 bytes of channels at a time, and a picture's pixel has 6. Here a block brings a patch of the picture to shared
 // memory and widens its pixels to 4 channels, the last one 0. Then the 7 taps of a row of the window lie side by side, 8 pixels x 4
 // channels = 64 bytes with one tap that counts 0, and because the stride is 2, the windows of neighbouring outputs begin 16 bytes apart:
-// where ldmatrix wants its rows. (The tap that counts 0 still multiplies: a pixel that is no number reaches the output left of it, too.) So the windows overlap in shared memory and nothing is copied twice. Of the products, 147 of 224 count.
+// where ldmatrix wants its rows. So the windows overlap in shared memory and nothing is copied twice. Of the products, 147 of 224 count.
+// The tap that counts 0 still multiplies: a pixel that is no number reaches the output left of it, too.
 //
 //     forward   a tile of 8 x 16 output pixels, 64 channels; 7 steps, one for each row of the window. A block makes TILES of them with
 //               one copy of the filters, and may leave the sums of y and y² (see conv2d_mma.cu)

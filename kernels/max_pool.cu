@@ -40,7 +40,7 @@ template <typename T> __global__ void max_pool_backward(MaxPool g, const T* dy, 
     for (i64 i = first(); i < count; i += step()) {
         const i32 c = i % g.c, v = i / g.c % g.w, h = i / g.c / g.w % g.h, n = i / g.c / g.w / g.h;
         f32 sum[1];
-        gather<T, 1, 0, 0, 0>(g, dy, winner, n, h, v, c, sum);
+        gather(g, dy, winner, n, h, v, c, sum);
         dx[i] = from_f32<T>(sum[0]);
     }
 }

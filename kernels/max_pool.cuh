@@ -37,18 +37,24 @@ template <i32 N> struct Bytes {
     __device__ __forceinline__ i32 operator[](i32 i) const { return word[i / 4] >> i % 4 * 8 & 255; }
 };
 
-// The pooling of a ResNet's stem.
+// The pooling of a ResNet's stem; and the same geometry with sizes that the compiler knows, once that was asked: divisions become shifts, and
+// loops over a window straight code.
 __device__ __forceinline__ bool is_resnets(const MaxPool& g) { return g.window == 3 && g.stride == 2 && g.padding == 1; }
+__device__ __forceinline__ MaxPool resnets(MaxPool g)
+{
+    g.window = 3, g.stride = 2, g.padding = 1;
+    return g;
+}
 
-// What the windows send to channels c .. c + N - 1 of input pixel (n, h, v): dy of those that it won. With WINDOW 0 the sizes are g's.
-template <typename T, i32 N, i32 WINDOW, i32 STRIDE, i32 PADDING>
+// What the windows send to channels c .. c + N - 1 of input pixel (n, h, v): dy of those that it won.
+template <typename T, i32 N>
 __device__ __forceinline__ void gather(const MaxPool& g, const T* dy, const u8* winner, i32 n, i32 h, i32 v, i32 c, f32 (&sum)[N])
 {
-    const i32 window = WINDOW ? WINDOW : g.window, stride = WINDOW ? STRIDE : g.stride, padding = WINDOW ? PADDING : g.padding;
     // Windows p with p * stride - padding <= h < p * stride - padding + window; columns likewise.
-    const i32 top = h + padding, left = v + padding;
-    const i32 p0 = top < window ? 0 : (top - window) / stride + 1, q0 = left < window ? 0 : (left - window) / stride + 1;
-    const i32 most = WINDOW ? ceil_div(WINDOW, STRIDE ? STRIDE : 1) : ceil_div(window, stride); // windows that cover a pixel, along an axis
+    const i32 top = h + g.padding, left = v + g.padding;
+    const i32 p0 = top < g.window ? 0 : (top - g.window) / g.stride + 1;
+    const i32 q0 = left < g.window ? 0 : (left - g.window) / g.stride + 1;
+    const i32 most = ceil_div(g.window, g.stride); // windows that cover a pixel, along an axis
     for (i32 j = 0; j < N; j++)
         sum[j] = 0;
 #pragma unroll
@@ -56,10 +62,10 @@ __device__ __forceinline__ void gather(const MaxPool& g, const T* dy, const u8* 
 #pragma unroll
         for (i32 b = 0; b < most; b++) {
             const i32 p = p0 + a, q = q0 + b;
-            if (p > top / stride || p >= g.p || q > left / stride || q >= g.q)
+            if (p > top / g.stride || p >= g.p || q > left / g.stride || q >= g.q)
                 continue;
             const i64 at = (((i64)n * g.p + p) * g.q + q) * g.c + c;
-            const i32 tap = (top - p * stride) * window + left - q * stride;
+            const i32 tap = (top - p * g.stride) * g.window + left - q * g.stride;
             f32 d[N];
             load_some(dy + at, d);
             const Bytes<N> won(winner + at);

@@ -38,11 +38,9 @@ struct Place {
     }
 };
 
-// WINDOW, STRIDE and PADDING known to the compiler make divisions shifts and loops straight: a ResNet's are; with WINDOW 0 they are g's.
-template <typename T, i32 N, i32 WINDOW, i32 STRIDE, i32 PADDING>
+template <typename T, i32 N>
 __device__ __forceinline__ void forward(const MaxPool& g, const T* x, Norm norm, T* y, u8* winner)
 {
-    const i32 window = WINDOW ? WINDOW : g.window, stride = WINDOW ? STRIDE : g.stride, padding = WINDOW ? PADDING : g.padding;
     const i64 count = (i64)g.n * g.p * g.q * g.c, far = step() * N;
     const bool stays = channel_stays(far, g.c);
     Numbers<N> by(norm, (u32)(first() * N) % g.c, g.c);
@@ -53,15 +51,15 @@ __device__ __forceinline__ void forward(const MaxPool& g, const T* x, Norm norm,
         f32 v[N];
         Best best[N];
 #pragma unroll
-        for (i32 r = 0; r < window; r++)
+        for (i32 r = 0; r < g.window; r++)
 #pragma unroll
-            for (i32 s = 0; s < window; s++) {
-                const i32 h = at.h * stride + r - padding, w = at.w * stride + s - padding;
+            for (i32 s = 0; s < g.window; s++) {
+                const i32 h = at.h * g.stride + r - g.padding, w = at.w * g.stride + s - g.padding;
                 if (h < 0 || h >= g.h || w < 0 || w >= g.w)
                     continue;
                 load_some(x + (((i64)at.n * g.h + h) * g.w + w) * g.c + at.c, v);
                 for (i32 j = 0; j < N; j++)
-                    best[j].take(activated<T>(by.of(v[j], j)), r * window + s);
+                    best[j].take(activated<T>(by.of(v[j], j)), r * g.window + s);
             }
         for (i32 j = 0; j < N; j++) {
             v[j] = best[j].value;
@@ -74,11 +72,11 @@ template <typename T> __global__ void __launch_bounds__(256) norm_pool_forward(M
 {
     constexpr i32 N = Pack<T>::N;
     if (g.c % N == 0 && is_resnets(g))
-        forward<T, N, 3, 2, 1>(g, x, norm, y, winner);
+        forward<T, N>(resnets(g), x, norm, y, winner);
     else if (g.c % N == 0)
-        forward<T, N, 0, 0, 0>(g, x, norm, y, winner);
+        forward<T, N>(g, x, norm, y, winner);
     else
-        forward<T, 1, 0, 0, 0>(g, x, norm, y, winner);
+        forward<T, 1>(g, x, norm, y, winner);
 }
 KERNEL(norm_pool_forward<f32>)
 KERNEL(norm_pool_forward<f16>)
@@ -86,20 +84,17 @@ KERNEL(norm_pool_forward<bf16>)
 
 // dz of N channels of a pixel where x is v: gathered, rounded as memory would have rounded it, masked. A window whose numbers are all 0
 // has a winner too; the mask knows.
-template <typename T, bool RESNETS, i32 N>
+template <typename T, i32 N>
 __device__ __forceinline__ void arriving(const MaxPool& g, const T* dy, const u8* winner, const Place& at, const f32 (&v)[N], const Numbers<N>& by,
                                          f32 (&d)[N])
 {
-    if constexpr (RESNETS)
-        gather<T, N, 3, 2, 1>(g, dy, winner, at.n, at.h, at.w, at.c, d);
-    else
-        gather<T, N, 0, 0, 0>(g, dy, winner, at.n, at.h, at.w, at.c, d);
+    gather(g, dy, winner, at.n, at.h, at.w, at.c, d);
     for (i32 j = 0; j < N; j++)
         d[j] = by.of(v[j], j) > 0 ? to_f32(from_f32<T>(d[j])) : 0;
 }
 
 // partial [tiles, 2, c]: sums of dz (x - mean) and of dz, as batch_norm_reduce. Grid: norm_sums.cuh.
-template <typename T, bool RESNETS, i32 N>
+template <typename T, i32 N>
 __device__ __forceinline__ void reduce(const MaxPool& g, const T* x, const T* dy, const u8* winner, Norm norm, f32* partial)
 {
     const i32 channel = tile_channel<N>();
@@ -109,7 +104,7 @@ __device__ __forceinline__ void reduce(const MaxPool& g, const T* x, const T* dy
         load_some(x + row * g.c + channel, v);
         Place at((u32)row, 1, g.w, g.h);
         at.c = channel;
-        arriving<T, RESNETS>(g, dy, winner, at, v, by, d);
+        arriving<T>(g, dy, winner, at, v, by, d);
         for (i32 j = 0; j < N; j++) {
             dw[j] = fmaf(d[j], v[j] - by.mean[j], dw[j]);
             db[j] += d[j];
@@ -121,18 +116,18 @@ __global__ void __launch_bounds__(256, 2) norm_pool_reduce(MaxPool g, const T* x
 {
     constexpr i32 N = Pack<T>::N;
     if (g.c % N == 0 && is_resnets(g))
-        reduce<T, true, N>(g, x, dy, winner, norm, partial);
+        reduce<T, N>(resnets(g), x, dy, winner, norm, partial);
     else if (g.c % N == 0)
-        reduce<T, false, N>(g, x, dy, winner, norm, partial);
+        reduce<T, N>(g, x, dy, winner, norm, partial);
     else
-        reduce<T, false, 1>(g, x, dy, winner, norm, partial);
+        reduce<T, 1>(g, x, dy, winner, norm, partial);
 }
 KERNEL(norm_pool_reduce<f32>)
 KERNEL(norm_pool_reduce<f16>)
 KERNEL(norm_pool_reduce<bf16>)
 
 // dx; in evaluation dw and db are null.
-template <typename T, bool RESNETS, i32 N>
+template <typename T, i32 N>
 __device__ __forceinline__ void input_gradient(const MaxPool& g, const T* x, const T* dy, const u8* winner, Norm norm, const f32* dw, const f32* db,
                                                T* dx)
 {
@@ -150,7 +145,7 @@ __device__ __forceinline__ void input_gradient(const MaxPool& g, const T* x, con
         }
         f32 v[N], d[N];
         load_some(x + i, v);
-        arriving<T, RESNETS>(g, dy, winner, at, v, by, d);
+        arriving<T>(g, dy, winner, at, v, by, d);
         for (i32 j = 0; j < N; j++)
             d[j] = by.scale[j] * shares.taken_from(d[j], v[j] - by.mean[j], j);
         store_some(dx + i, d);
@@ -162,11 +157,11 @@ __global__ void __launch_bounds__(256, 2) norm_pool_input_gradient(MaxPool g, co
 {
     constexpr i32 N = Pack<T>::N;
     if (g.c % N == 0 && is_resnets(g))
-        input_gradient<T, true, N>(g, x, dy, winner, norm, dw, db, dx);
+        input_gradient<T, N>(resnets(g), x, dy, winner, norm, dw, db, dx);
     else if (g.c % N == 0)
-        input_gradient<T, false, N>(g, x, dy, winner, norm, dw, db, dx);
+        input_gradient<T, N>(g, x, dy, winner, norm, dw, db, dx);
     else
-        input_gradient<T, false, 1>(g, x, dy, winner, norm, dw, db, dx);
+        input_gradient<T, 1>(g, x, dy, winner, norm, dw, db, dx);
 }
 KERNEL(norm_pool_input_gradient<f32>)
 KERNEL(norm_pool_input_gradient<f16>)

@@ -36,77 +36,56 @@ LAYOUT(Update, p, d, m, v, half, kind, rate, decay, coupled, mom, rest, sqr_mom,
 #define SGD 1
 #define RMSPROP 2
 
-// One number: p, m and v (if there are some) become the new ones; returns nothing else.
-template <i32 RULE> __device__ __forceinline__ void move(const Update& u, f32& p, f32 d, f32& m, f32& v)
-{
-    const f32 w = p * u.decay;
-    d += u.coupled * w;
-    f32 along = d, by = 1;
-    if (u.m)
-        m = along = u.mom * m + u.rest * d;
-    if (RULE != SGD) {
-        v = u.sqr_mom * v + u.sqr_rest * (d * d);
-        by = sqrtf(RULE == ADAM ? v * u.debias : v) + u.eps;
-    }
-    p = w - u.rate * along / by;
-}
 __device__ __forceinline__ u32 half_bits(i32 kind, f32 x) { return kind == 1 ? from_f32<f16>(x).bits : from_f32<bf16>(x).bits; }
 
-// Four numbers a thread and 16 bytes a load: pieces and tensors begin at multiples of that.
+// N numbers from i on.
+template <i32 RULE, i32 N> __device__ __forceinline__ void update(const Update& u, i64 i)
+{
+    f32 p[N], d[N], m[N] = {}, v[N] = {};
+    load_some(u.p + i, p);
+    load_some(u.d + i, d);
+    if (u.m)
+        load_some(u.m + i, m);
+    if (RULE != SGD)
+        load_some(u.v + i, v);
+    for (i32 j = 0; j < N; j++) {
+        const f32 w = p[j] * u.decay;
+        d[j] += u.coupled * w;
+        f32 along = d[j], by = 1;
+        if (u.m)
+            m[j] = along = u.mom * m[j] + u.rest * d[j];
+        if (RULE != SGD) {
+            v[j] = u.sqr_mom * v[j] + u.sqr_rest * (d[j] * d[j]);
+            by = sqrtf(RULE == ADAM ? v[j] * u.debias : v[j]) + u.eps;
+        }
+        p[j] = w - u.rate * along / by;
+    }
+    store_some(u.p + i, p);
+    if (u.m)
+        store_some(u.m + i, m);
+    if (RULE != SGD)
+        store_some(u.v + i, v);
+    if (!u.kind)
+        return;
+    if constexpr (N == 1)
+        u.half[i] = (u16)half_bits(u.kind, p[0]);
+    else
+        for (i32 j = 0; j < N; j += 2)
+            *(u32*)(u.half + i + j) = half_bits(u.kind, p[j]) | half_bits(u.kind, p[j + 1]) << 16;
+}
+
+// Four numbers a thread and 16 bytes a load: pieces and tensors begin at multiples of that. What is left at the end goes one by one.
 template <i32 RULE> __global__ void __launch_bounds__(256) optimizer_step(const Update* updates, const Piece* pieces)
 {
     const Piece piece = pieces[blockIdx.x];
     const Update u = updates[piece.tensor];
     const i64 end = piece.from + piece.count;
-    for (i64 i = piece.from + threadIdx.x * 4; i < end; i += blockDim.x * 4) {
-        const i32 n = end - i < 4 ? (i32)(end - i) : 4;
-        f32 p[4], d[4], m[4] = {}, v[4] = {};
-        if (n == 4) {
-            load_pack(u.p + i, p);
-            load_pack(u.d + i, d);
-            if (u.m)
-                load_pack(u.m + i, m);
-            if (RULE != SGD)
-                load_pack(u.v + i, v);
-        } else {
-#pragma unroll
-            for (i32 j = 0; j < 4; j++) {
-                const i64 at = j < n ? i + j : i;
-                p[j] = u.p[at], d[j] = u.d[at];
-                if (u.m)
-                    m[j] = u.m[at];
-                if (RULE != SGD)
-                    v[j] = u.v[at];
-            }
-        }
-#pragma unroll
-        for (i32 j = 0; j < 4; j++)
-            move<RULE>(u, p[j], d[j], m[j], v[j]);
-        if (n == 4) {
-            store_pack(u.p + i, p);
-            if (u.m)
-                store_pack(u.m + i, m);
-            if (RULE != SGD)
-                store_pack(u.v + i, v);
-            if (u.kind) {
-                ((u32*)(u.half + i))[0] = half_bits(u.kind, p[0]) | half_bits(u.kind, p[1]) << 16;
-                ((u32*)(u.half + i))[1] = half_bits(u.kind, p[2]) | half_bits(u.kind, p[3]) << 16;
-            }
-        } else {
-#pragma unroll
-            for (i32 j = 0; j < 4; j++) {
-                if (j >= n)
-                    break;
-                u.p[i + j] = p[j];
-                if (u.m)
-                    u.m[i + j] = m[j];
-                if (RULE != SGD)
-                    u.v[i + j] = v[j];
-                if (u.kind)
-                    u.half[i + j] = (u16)half_bits(u.kind, p[j]);
-            }
-        }
-    }
+    i64 i = piece.from + threadIdx.x * 4;
+    for (; i + 4 <= end; i += blockDim.x * 4)
+        update<RULE, 4>(u, i);
+#pragma unroll 1
+    for (; i < end; i++)
+        update<RULE, 1>(u, i);
 }
 KERNEL(optimizer_step<0>)
 KERNEL(optimizer_step<1>)

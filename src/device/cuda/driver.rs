@@ -63,6 +63,8 @@ pub struct Launch {
 
 /// Threads of a block where nothing speaks for another number.
 pub const THREADS: u32 = 256;
+/// Multiprocessors of the GPU that formulas for blocks have in mind, an H200's: a constant, so that every GPU makes the same bits.
+pub(crate) const PROCESSORS: usize = 132;
 
 impl Launch {
     /// One thread for each of `n` things, at most 2^20 blocks: kernels loop over the rest.

@@ -2,7 +2,7 @@
 
 use super::notes::Origin;
 use crate::device::Device;
-use crate::device::cuda::driver::{Address, Launch, THREADS};
+use crate::device::cuda::driver::{Address, Launch, PROCESSORS, THREADS};
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -88,7 +88,7 @@ impl Sizes {
 
     /// Threads that go through all numbers in turns: enough to fill a large GPU, and each keeps its channels' numbers for many turns.
     pub fn by_pack(&self) -> Launch {
-        const MOST: usize = 8 * 132;
+        const MOST: usize = 8 * PROCESSORS;
         Launch::blocks((self.n / self.pack).div_ceil(THREADS as usize).min(MOST))
     }
 

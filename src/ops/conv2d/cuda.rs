@@ -5,7 +5,7 @@ use super::Geometry;
 use super::ladder::{Plan, Rung, Way, in_chunks, is_slab, is_stem, is_taps};
 use super::tile::{self, Depth, Tile};
 use crate::device::Device;
-use crate::device::cuda::driver::{Address, Launch, THREADS};
+use crate::device::cuda::driver::{Address, Launch, PROCESSORS, THREADS};
 use crate::device::cuda::kernels::KernelId;
 use crate::device::cuda::{Gpu, geometry, kernel, per_float};
 use crate::ops::batch_norm::cuda::Norm;
@@ -105,8 +105,8 @@ fn half(kernels: [KernelId; 2], dtype: DType) -> KernelId {
 const STEM_TILE: [usize; 2] = [8, 16];
 const STEM_CHANNELS: usize = 64;
 const STEM_TILES: usize = 16;
-/// Blocks of its weight gradient that work at the same time: two on each of 132 processors.
-const STEM_TOGETHER: usize = 264;
+/// Blocks of its weight gradient that work at the same time: two on each processor.
+const STEM_TOGETHER: usize = 2 * PROCESSORS;
 const STEM_PATCH: usize = 21 * 38 * 4;
 const STEM_FILTERS: usize = 7 * 64 * 32;
 /// What the way out of a tile of 128 x 64 needs; `mma_tile.cuh` says the same.
@@ -116,11 +116,9 @@ fn stem_tiles(g: &Geometry) -> usize {
     g.n * g.p.div_ceil(STEM_TILE[0]) * g.q.div_ceil(STEM_TILE[1])
 }
 
-/// Output pixels of a tile of the kernel that makes nine taps at once; channels of a block on both sides; blocks that work at the same time, one
-/// on each of 132 processors. `conv2d_taps.cu` says the same.
+/// Output pixels of a tile of the kernel that makes nine taps at once; channels of a block on both sides. `conv2d_taps.cu` says the same.
 const TAPS_PIXELS: usize = 64;
 const TAPS_CHANNELS: usize = 64;
-const TAPS_TOGETHER: usize = 132;
 
 fn taps_tiles(g: &Geometry) -> usize {
     (g.n * g.p * g.q).div_ceil(TAPS_PIXELS)
@@ -177,8 +175,7 @@ pub(super) fn weight_plan(g: &Geometry, dtype: DType) -> Plan {
     if is_taps(g, dtype) {
         let across = (g.k / TAPS_CHANNELS) * (g.c / TAPS_CHANNELS);
         let tiles = taps_tiles(g).max(1);
-        let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / (g.k * width));
-        let splits = (TAPS_TOGETHER / across).min(most).max(1);
+        let splits = (PROCESSORS / across).clamp(1, tile::most_parts(g.k * width, pixels));
         let splits = tiles.div_ceil(tiles.div_ceil(splits)); // no part without a tile
         return Plan { way: Way::Taps, blocks: splits * across, splits };
     }
@@ -406,8 +403,7 @@ fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address)
 }
 
 /// Into how many parts the sum over pixels is cut. A function of the sizes alone, never of the device: the same bits
-/// everywhere. About `together` blocks, but no part below 256 pixels and no workspace above 64 MiB.
+/// everywhere. About `together` blocks, but within [`tile::most_parts`].
 fn splits(together: usize, blocks: usize, results: usize, pixels: usize) -> usize {
-    let most = (pixels / tile::LEAST_OF_A_PART).min(tile::MOST_OF_ALL_PARTS / results.max(1));
-    together.div_ceil(blocks.max(1)).min(most).max(1)
+    together.div_ceil(blocks.max(1)).clamp(1, tile::most_parts(results, pixels))
 }

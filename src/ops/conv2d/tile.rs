@@ -10,12 +10,10 @@
 //! gradient has few results, each a sum over all pixels: that is cut into parts until there are enough blocks, and the tile that brings
 //! the fewest numbers for its results is the best.
 
+use crate::device::cuda::driver::PROCESSORS;
 use crate::tensor::DType;
 use std::cell::Cell;
 use std::fmt;
-
-/// Processors of the GPU that the formula has in mind.
-const PROCESSORS: usize = 132;
 
 /// Threads of a block; `kernels/mma_tile.cuh` says the same.
 pub(super) const THREADS: u32 = 128;
@@ -103,10 +101,11 @@ impl Tile {
     }
 }
 
-/// The least pixels of a part: below, filling the pipeline costs more than a part brings.
-pub(super) const LEAST_OF_A_PART: usize = 256;
-/// The most numbers of all parts together: 64 MiB.
-pub(super) const MOST_OF_ALL_PARTS: usize = 16 << 20;
+/// The most parts of a sum over `pixels` for so many results. A part has 256 pixels at least: below, filling the pipeline costs more than a part
+/// brings. And all of them together take 64 MiB at most.
+pub(super) fn most_parts(results: usize, pixels: usize) -> usize {
+    (pixels / 256).min((16 << 20) / results.max(1)).max(1)
+}
 
 /// Into how many parts the sums over `pixels` are cut of a product that is `tiles` tiles and `results` numbers.
 ///
@@ -119,14 +118,13 @@ pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> 
     const BYTE: f64 = 1.0 / 5e12;
     let (m, n) = tile.sides();
     let step = STEP * (m * n) as f64 / (128.0 * 128.0) / tile.rate();
-    let most =
-        (pixels / LEAST_OF_A_PART).min(MOST_OF_ALL_PARTS / results.max(1)).min((6 * PROCESSORS).div_ceil(tiles.max(1)));
+    let most = most_parts(results, pixels).min((6 * PROCESSORS).div_ceil(tiles.max(1)));
     let time = |parts: usize| {
         let turns = (tiles * parts).div_ceil(PROCESSORS).max(2);
         let steps = pixels.div_ceil(parts).div_ceil(32);
         (turns * steps) as f64 * step + (8 * parts * results) as f64 * BYTE
     };
-    (1..=most.max(1)).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
+    (1..=most).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
 }
 
 thread_local! {
