@@ -13,10 +13,7 @@ mod step;
 fn main() -> onecycle::Result<()> {
     match std::env::var("ONECYCLE_BENCH").as_deref() {
         Ok("step") => step::main(),
-        Ok("ops") => {
-            ops::main();
-            Ok(())
-        }
+        Ok("ops") => ops::main(),
         _ => {
             eprintln!("ONECYCLE_BENCH is neither `step` nor `ops`");
             std::process::exit(2);

@@ -3,86 +3,26 @@
 //!
 //! On a GPU a convolution has a row for each rung of its ladder, but for the naive one: a call of it takes tens of milliseconds, so it
 //! waits for `--naive`, or for a batch of at most 16. Inputs go in turns there, as many as no cache keeps: a network comes back to a tensor
-//! long after it made it.
+//! long after it made it. Before a rung of a convolution is timed, its results are compared with the lowest rung's.
 
+#[path = "ops/convolution.rs"]
+mod convolution;
 mod harness;
 
+#[allow(unused_imports)] // for a test that compares them with the predictions'
+pub(crate) use convolution::convolution_names;
 use harness::Bench;
 use onecycle::data::{BatchDraws, BatchTransforms, Subset};
 use onecycle::ops::augment::IMAGENET_STATS;
 use onecycle::ops::batch_norm::BatchNorm;
-use onecycle::ops::conv2d::Geometry;
-use onecycle::ops::conv2d::ladder::{self, Direction, Finished, Rung};
 use onecycle::ops::cross_entropy::CrossEntropy;
 use onecycle::ops::norm_pool::Window;
 use onecycle::ops::optimizer_step::{Rule, State, Step};
 use onecycle::rng::{Purpose, Rng};
 use onecycle::tensor::Shape;
 use onecycle::vision::aug_transforms;
-use onecycle::{DType, Device, Tensor, autograd, ops};
+use onecycle::{DType, Device, Result, Tensor, autograd, ops};
 use std::cell::Cell;
-
-/// A convolution of ResNets: channels in and out, side of the filter, stride, side of the picture.
-#[derive(Clone, Copy)]
-struct Layer(usize, usize, usize, usize, usize);
-
-/// All that differ. `predict.py` derives the same from the networks, and `peers/torch_gpu.py` takes them from there.
-const LAYERS: [Layer; 29] = [
-    // ResNet-18 and 34
-    Layer(3, 64, 7, 2, 224),
-    Layer(64, 64, 3, 1, 56),
-    Layer(64, 128, 3, 2, 56),
-    Layer(128, 128, 3, 1, 28),
-    Layer(64, 128, 1, 2, 56),
-    Layer(128, 256, 3, 2, 28),
-    Layer(256, 256, 3, 1, 14),
-    Layer(128, 256, 1, 2, 28),
-    Layer(256, 512, 3, 2, 14),
-    Layer(512, 512, 3, 1, 7),
-    Layer(256, 512, 1, 2, 14),
-    // ResNet-50, besides the stem and the 3x3 with stride 1
-    Layer(64, 64, 1, 1, 56),
-    Layer(64, 256, 1, 1, 56),
-    Layer(256, 64, 1, 1, 56),
-    Layer(256, 128, 1, 1, 56),
-    Layer(128, 128, 3, 2, 56),
-    Layer(128, 512, 1, 1, 28),
-    Layer(256, 512, 1, 2, 56),
-    Layer(512, 128, 1, 1, 28),
-    Layer(512, 256, 1, 1, 28),
-    Layer(256, 256, 3, 2, 28),
-    Layer(256, 1024, 1, 1, 14),
-    Layer(512, 1024, 1, 2, 28),
-    Layer(1024, 256, 1, 1, 14),
-    Layer(1024, 512, 1, 1, 14),
-    Layer(512, 512, 3, 2, 14),
-    Layer(512, 2048, 1, 1, 7),
-    Layer(1024, 2048, 1, 2, 14),
-    Layer(2048, 512, 1, 1, 7),
-];
-
-impl Layer {
-    fn name(self) -> String {
-        let Layer(c, k, r, stride, h) = self;
-        format!("conv2d/{c}>{k} {r}x{r}/{stride} {h}")
-    }
-}
-
-/// The directions of a convolution.
-const PARTS: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
-/// What the fused rung takes along on the way.
-const FUSED_PARTS: [&str; 3] = ["forward+statistics", "input_gradient+mask+sums", "input_gradient+shortcut+mask+sums"];
-
-/// The names of a GPU's convolutions with `n` pictures.
-#[allow(dead_code)] // for a test that compares them with the predictions'
-pub(crate) fn convolution_names(n: usize) -> Vec<String> {
-    let parts = |layer: &Layer| {
-        let fused = if layer.0 < 8 { &FUSED_PARTS[..1] } else { &FUSED_PARTS };
-        let name = layer.name();
-        PARTS.iter().chain(fused).map(|part| format!("{name} N{n}/{part}")).collect::<Vec<_>>()
-    };
-    LAYERS.iter().flat_map(parts).collect()
-}
 
 /// The bench with the shapes of its device.
 struct Cases {
@@ -185,104 +125,6 @@ impl Cases {
             };
             self.b.prepared(name, flop, bytes, prepare, |(y, dy, _slots)| {
                 autograd::backward_with(&y, dy).expect("the graph is fresh");
-            });
-        }
-    }
-
-    fn convolutions(&self) {
-        for layer in LAYERS {
-            let Layer(c, k, r, stride, h) = layer;
-            // Eight channels are the fewest that every rung serves.
-            let few = |channels: usize| if self.b.tiny { channels.min(8) } else { channels };
-            let (n, h, c, k) = (self.n, self.size(h), few(c), few(k));
-            let p = (h + 2 * (r / 2) - r) / stride + 1;
-            let (x, w, y) = ([n, h, h, c], [k, r, r, c], [n, p, p, k]);
-            let flop = 2.0 * (n * p * p * k * r * r * c) as f64;
-            let (stride, padding) = ([stride; 2], [r / 2; 2]);
-            if self.b.on_gpu() {
-                self.rungs(layer, flop, x, w, y, (stride, padding));
-                continue;
-            }
-            let inputs = [self.random(x), self.random(w)];
-            let bytes =
-                self.bytes(&[&inputs[0], &inputs[1]]) + (self.b.dtype.size() * y.iter().product::<usize>()) as f64;
-            let wanted: &[(&str, &[usize])] = &[(PARTS[1], &[0]), (PARTS[2], &[1])];
-            self.both_ways(&layer.name(), flop, bytes, &inputs, wanted, |t| {
-                ops::conv2d(&t[0], &t[1], None, stride, padding).expect("the shapes fit")
-            });
-        }
-    }
-
-    /// Every version of the kernels, the three directions each.
-    fn rungs(
-        &self,
-        layer: Layer,
-        flop: f64,
-        x: [usize; 4],
-        w: [usize; 4],
-        y: [usize; 4],
-        (stride, padding): ([usize; 2], [usize; 2]),
-    ) {
-        let name = self.name(&layer.name());
-        let parts = PARTS.map(|part| format!("{name}/{part}"));
-        if !parts.iter().any(|part| self.b.wants(part)) {
-            return;
-        }
-        let inputs = [self.random(x), self.random(w), self.random(y)];
-        let moved = self.bytes(&[&inputs[0], &inputs[1], &inputs[2]]);
-        // The gradient of a weight is f32.
-        let wider = (inputs[1].numel() * (self.b.dtype.master().size() - self.b.dtype.size())) as f64;
-        let set = self.in_turns(&inputs, moved);
-        let shape = set();
-        let g = Geometry::new(&shape[0], &shape[1], stride, padding).unwrap_or_else(|e| panic!("{e}"));
-        let patient = self.n <= 16 || self.b.flag("--naive");
-        let shown = |rung: &Rung| rung.serves(&g, self.b.dtype) && (*rung != Rung::Naive || patient);
-        for (part, direction) in
-            parts.iter().zip([Direction::Forward, Direction::InputGradient, Direction::WeightGradient])
-        {
-            if let Some(plan) = ladder::plan(direction, &g, self.b.dtype).filter(|_| self.b.wants(part)) {
-                println!("{part}: {plan}");
-            }
-        }
-        // Bare products; the fused rung's are the tensor rung's.
-        for rung in Rung::ALL.into_iter().filter(shown).filter(|rung| *rung < Rung::Fused) {
-            for (i, part) in parts.iter().enumerate() {
-                self.b.way(part, rung.name(), flop, moved + if i == 2 { wider } else { 0.0 }, || {
-                    let t = set();
-                    let made = match i {
-                        0 => ladder::forward(rung, &t[0], &t[1], stride, padding),
-                        1 => ladder::input_gradient(rung, &t[0], &t[1], &t[2], stride, padding),
-                        _ => ladder::weight_gradient(rung, &t[0], &t[1], &t[2], stride, padding),
-                    };
-                    drop(made.unwrap_or_else(|e| panic!("{e}")));
-                });
-            }
-        }
-        if !Rung::Fused.serves(&g, self.b.dtype) {
-            return;
-        }
-        // What the fused rung takes along. The sums are a few KB; the norm's input is read for them, and in front of a block the gradient
-        // that has come along the shortcut is, too.
-        let fused = Rung::Fused.name();
-        self.b.way(&format!("{name}/{}", FUSED_PARTS[0]), fused, flop, moved, || {
-            let t = set();
-            drop(ladder::forward(Rung::Fused, &t[0], &t[1], stride, padding).unwrap_or_else(|e| panic!("{e}")));
-        });
-        if ladder::plan(Direction::InputGradient, &g, self.b.dtype).is_none() {
-            return;
-        }
-        let numbers = [0; 4].map(|_| self.master([g.c]));
-        let x_bytes = self.bytes(&[&inputs[0]]);
-        for (part, joins) in [(FUSED_PARTS[1], false), (FUSED_PARTS[2], true)] {
-            let bytes = moved + x_bytes * if joins { 3.0 } else { 1.0 };
-            self.b.way(&format!("{name}/{part}"), fused, flop, bytes, || {
-                let t = set();
-                // The input stands for what it was made of, too: as large, and as far away.
-                let other = set();
-                let (so_far, made) = if joins { (Some(&other[0]), Some(&t[0])) } else { (None, None) };
-                let finished = Finished { so_far, seen: &t[0], numbers: [0, 1, 2, 3].map(|i| &numbers[i]), made };
-                let made = ladder::input_gradient_finished(&t[0], &t[1], &t[2], finished, stride, padding);
-                drop(made.unwrap_or_else(|e| panic!("{e}")));
             });
         }
     }
@@ -403,7 +245,10 @@ impl Cases {
 }
 
 /// All cases that `arguments` ask for.
-pub(crate) fn run(arguments: Vec<String>) {
+///
+/// # Errors
+/// A kernel is wrong.
+pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
     let b = Bench::start("operations", arguments);
     let n = match (b.tiny, b.on_gpu()) {
         (true, _) => 2,
@@ -412,10 +257,10 @@ pub(crate) fn run(arguments: Vec<String>) {
     };
     let cases = Cases { n: b.batch.unwrap_or(n), b };
     cases.all();
-    cases.b.end();
+    cases.b.end()
 }
 
 #[allow(dead_code)] // not where this file is a part of another program
-pub(crate) fn main() {
-    run(harness::arguments());
+pub(crate) fn main() -> Result<()> {
+    run(harness::arguments())
 }

@@ -195,8 +195,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<()> {
             b.case(&infer, forward, 0.0, || drop(trainer.infer().expect("the shapes fit")));
         }
     }
-    b.end();
-    Ok(())
+    b.end()
 }
 
 #[allow(dead_code)] // not where this file is a part of another program

@@ -70,7 +70,7 @@ fn rows(place: &Path) -> Option<Vec<Value>> {
         let files = ["--json", file.to_str().unwrap(), "--predictions", predictions.to_str().unwrap()];
         [&["--device", "emulator"], &files[..], more].concat().into_iter().map(String::from).collect()
     };
-    ops::run(arguments(&["conv2d/64>64 3x3", "batch_norm/relu", "optimizer_step"]));
+    ops::run(arguments(&["conv2d/64>64 3x3", "batch_norm/relu", "optimizer_step"])).unwrap();
     step::run(arguments(&["--kernels", "tensor", "step/resnet18", "infer/resnet18"])).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

@@ -15,6 +15,7 @@
 
 #![allow(dead_code)] // every bench uses its part of it
 
+mod check;
 #[path = "../../tests/common/emulated.rs"]
 mod emulated;
 mod predictions;
@@ -23,10 +24,11 @@ mod row;
 
 use onecycle::device::cuda::Gpu;
 use onecycle::ops::ladder::{self, Rung};
-use onecycle::{DType, Device, Result};
+use onecycle::{DType, Device, Error, ErrorKind, Result};
 use predictions::Predictions;
 use roofs::Roofs;
 use row::{Samples, Work};
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ pub struct Bench {
     roofs: Option<Roofs>,
     predictions: Predictions,
     quick: bool,
+    /// Kernels that computed something else.
+    wrong: Cell<usize>,
     /// Where the cases compute.
     pub device: Device,
     /// The type of activations.
@@ -118,7 +122,8 @@ impl Bench {
         let roofs = if once { None } else { Some(Roofs::measure(device, dtype, tiny).map_err(|e| e.to_string())?) };
         let predictions =
             if on_gpu { Predictions::read(predictions.as_deref(), dtype)? } else { Predictions::default() };
-        let bench = Bench { filter, flags, json, roofs, predictions, quick, device, dtype, batch, tiny };
+        let bench =
+            Bench { filter, flags, json, roofs, predictions, quick, wrong: Cell::new(0), device, dtype, batch, tiny };
         bench.print_heading(title);
         Ok(bench)
     }
@@ -253,7 +258,10 @@ impl Bench {
     }
 
     /// The last line on a GPU: its roof over memory once more. Far from the first, it says that the numbers between are not to be trusted.
-    pub fn end(self) {
+    ///
+    /// # Errors
+    /// A kernel computed something else than a lower rung.
+    pub fn end(self) -> Result<()> {
         if let (Some(gpu), Some(roofs), false) = (self.gpu(), &self.roofs, self.tiny) {
             match roofs::copy_rate(gpu, self.tiny) {
                 Ok(bytes) => {
@@ -263,6 +271,10 @@ impl Bench {
                 }
                 Err(e) => eprintln!("{e}"),
             }
+        }
+        match self.wrong.get() {
+            0 => Ok(()),
+            n => Err(Error::new(ErrorKind::Device, format!("{n} results are wrong; what is off stands above"))),
         }
     }
 }
