@@ -471,6 +471,74 @@ fn emulator_norms_of_odd_channels() {
     }
 }
 
+/// A channel that is the same everywhere becomes 0 exactly, where a ReLU's derivative is 0: no gradient comes through it, on whatever way.
+#[test]
+fn emulator_relu_passes_nothing_at_zero() {
+    const STILL: usize = 3;
+    type Way = fn(&mut Net, &Tensor, BatchNorm<'_>) -> Tensor;
+    let ways: [(&str, Way); 4] = [
+        ("norm", |_, x, args| ops::batch_norm(x, args).unwrap()),
+        ("norm and convolution", |net, x, args| {
+            let y = ops::batch_norm(x, args).unwrap();
+            net.conv(&y, 32, false)
+        }),
+        ("norm of a sum, and convolution", |net, x, args| {
+            let residual = Tensor::zeros(x.shape().clone(), x.dtype(), x.device()).unwrap();
+            let y = ops::batch_norm(x, BatchNorm { residual: Some(&residual), ..args }).unwrap();
+            net.conv(&y, 32, false)
+        }),
+        ("norm and pooling", |_, x, args| {
+            ops::norm_pool(x, args, norm_pool::Window { size: 3, stride: 2, padding: 1 }).unwrap()
+        }),
+    ];
+    let on_gpus = devices(&[Mode::Checked]).into_iter().flat_map(|device| {
+        let rungs = [Rung::Tiled, Rung::TensorCores, Rung::Fused];
+        rungs.into_iter().flat_map(move |rung| [DType::F32, DType::BF16].map(|dtype| (device, dtype, rung)))
+    });
+    for (device, dtype, rung) in std::iter::once((Device::Cpu, DType::F32, Rung::Naive)).chain(on_gpus) {
+        // From a slab, by tiles, and number by number.
+        for c in [32, 40, 5] {
+            for (what, way) in ways {
+                let what = format!("{what}, {c} channels on {device} in {dtype} at {rung:?}");
+                let made = emulated::at_rung(rung, || {
+                    let mut net = Net::new(device, dtype);
+                    let shape = [2, 6, 5, c];
+                    let mut values = net.constant(&shape, DType::F32).to_f64_vec().unwrap();
+                    values.iter_mut().skip(STILL).step_by(c).for_each(|x| *x = 0.5);
+                    let x = Tensor::from_slice(&values, shape, Device::Cpu).unwrap();
+                    let x = net.leaf("x", &x.cast(dtype).unwrap().to(device).unwrap());
+                    let weight = net.master("weight", &[c]);
+                    let zero = Tensor::zeros([c], DType::F32, device).unwrap();
+                    let bias = net.leaf("bias", &zero);
+                    let (mut mean, mut var) = (zero.clone(), zero);
+                    let args = BatchNorm {
+                        weight: &weight,
+                        bias: &bias,
+                        running_mean: &mut mean,
+                        running_var: &mut var,
+                        eps: 1e-5,
+                        momentum: 0.1,
+                        training: true,
+                        residual: None,
+                        relu: true,
+                    };
+                    let y = way(&mut net, &x, args);
+                    net.back(&y)
+                });
+                for (name, values) in made.iter().filter(|(name, _)| ["x", "weight", "bias"].contains(name)) {
+                    let still = values.iter().skip(STILL).step_by(c);
+                    assert!(
+                        still.clone().all(|d| *d == 0.0),
+                        "{what}: gradients of {name}: {:?}",
+                        still.collect::<Vec<_>>()
+                    );
+                    assert!(values.iter().any(|d| *d != 0.0), "{what}: {name} got no gradient at all");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn emulator_refuses_what_no_kernel_serves() {
     set_tf32(true);
