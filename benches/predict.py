@@ -15,7 +15,8 @@ they are on the way back (sums, then the gradient). `fused`: statistics are take
 the input gradient's kernel adds the shortcut's gradient, masks, and takes batch norm's sums; stem, ReLU and max pool are one pass.
 
 A step's row holds, besides the sums, how much of the floor is arithmetic and how much memory: the FLOP of the kernels that are bound by the
-one and the bytes of those bound by the other. So a floor can be made of it for the rates that a bench has measured.
+one and the bytes of those bound by the other. So a floor can be made of it for the rates that a bench has measured. The same stands there for each
+operation of a step in which everything is trained.
 """
 import argparse
 import json
@@ -71,87 +72,101 @@ def network(arch, n):
 
 
 def step(arch, n, fused, mode, folds=False):
-    """(FLOP, bytes) of each kernel. mode: step, step_frozen (the body's convolutions stay, its batch norm trains), infer. `folds`: batch
-    norm that doesn't train is part of the convolution."""
+    """(FLOP, bytes, operation) of each kernel. mode: step, step_frozen (the body's convolutions stay, its batch norm trains), infer. `folds`:
+    batch norm that doesn't train is part of the convolution. Operations have the names of `cargo bench --bench step -- --profile`."""
     stem, blocks, features = network(arch, n)
     train, weights = mode != "infer", mode == "step"
     pooled, places = stem.y // 4, stem.y // 8  # a byte says which of the nine it was
     head = 2 * features * 512 + 512 * CLASSES
     head_flop, last = 2 * n * head, blocks[-1][0][-1].y
     out = []
-    add = lambda flop, moved: out.append((flop, moved))
+    add = lambda operation, flop, moved: out.append((flop, moved, operation))
+    conv2d, norm, pool = "Forward conv2d", "Forward batch_norm", "Forward norm_pool" if fused else "Forward max_pool"
 
     # Forward. Without training, batch norm's numbers are known and could be folded into the convolution's: floors count that, plans not yet.
-    add(*stem.forward())
-    if fused:
-        add(0, stem.y + pooled + (places if train else 0))
-    else:
-        [add(0, stem.y) for _ in range(train)]
-        add(0, 2 * stem.y)
-        add(0, stem.y + pooled + (places if train else 0))
+    add(conv2d, *stem.forward())
+    if not fused:
+        [add(norm, 0, stem.y) for _ in range(train)]
+        add(norm, 0, 2 * stem.y)
+    add(pool, 0, stem.y + pooled + (places if train else 0))
     for body, down in blocks:
         for conv in body + ([down] if down else []):
             joins = conv is body[-1]
             folded = folds and not train
-            add(*conv.forward(conv.y if folded and joins else 0))
+            add(conv2d, *conv.forward(conv.y if folded and joins else 0))
             if train and not fused:
-                add(0, conv.y)
+                add(norm, 0, conv.y)
             if conv is not down and not folded:
-                add(0, (3 if joins else 2) * conv.y)
-    add(head_flop, last + FULL * head)
+                add(norm, 0, (3 if joins else 2) * conv.y)
+    add("Forward linear", head_flop, last + FULL * head)
     if not train:
         return out
 
     # Back. What arrives at a block's end is g; behind its ReLU's mask it is d, which is the shortcut's gradient too.
-    add(2 * head_flop, 2 * FULL * head + last * (3 if fused else 1))
+    dx, dw, norm = "Backward conv2d input gradient", "Backward conv2d weight gradient", "Backward batch_norm"
+    pool = "Backward norm_pool" if fused else "Backward max_pool"
+    add("Backward linear", 2 * head_flop, 2 * FULL * head + last * (3 if fused else 1))
     for at in reversed(range(len(blocks))):
         body, down = blocks[at]
         for conv in reversed(body):
             y, joins = conv.y, conv is body[-1]
             if fused:
-                add(0, 3 * y)  # d and y to dy
+                add(norm, 0, 3 * y)  # d and y to dy
             else:
                 read = 3 + (joins and at + 1 < len(blocks))  # the gradient, also the shortcut's; the ReLU's result; y
-                add(0, read * y)
-                add(0, (read + (2 if joins else 1)) * y)
+                add(norm, 0, read * y)
+                add(norm, 0, (read + (2 if joins else 1)) * y)
             if joins and down:
                 if not fused:
-                    add(0, 2 * y)
-                add(0, 3 * y)
-                add(*down.forward())
+                    add(norm, 0, 2 * y)
+                add(norm, 0, 3 * y)
+                add(dx, *down.forward())
                 if weights:
-                    add(*down.weight_gradient())
+                    add(dw, *down.weight_gradient())
             extra = 0
             if fused:
                 # The input gradient's kernel looks at what is before this layer: y for the sums, and in front of a block also the
                 # shortcut's gradient, what the ReLU made, and the shortcut's y.
                 extra = conv.x if conv is not body[0] else conv.x * (3 + bool(blocks[at - 1][1]) if at else 1)
-            add(*conv.forward(extra))
+            add(dx, *conv.forward(extra))
             if conv is body[0] and not at and not fused:
-                add(0, 3 * conv.x)
+                add("Backward gradient sum", 0, 3 * conv.x)
             if weights:
-                add(*conv.weight_gradient())
-    if fused:
-        add(0, pooled + places + stem.y)
-        if weights:
-            add(0, pooled + places + 2 * stem.y)
-    else:
-        add(0, pooled + places + stem.y)
-        add(0, 3 * stem.y)
-        if weights:
-            add(0, 4 * stem.y)
+                add(dw, *conv.weight_gradient())
+    add(pool, 0, pooled + places + stem.y)
+    if not fused:
+        add(norm, 0, 3 * stem.y)
     if weights:
-        add(*stem.weight_gradient())
+        add(pool if fused else norm, 0, pooled + places + 2 * stem.y if fused else 4 * stem.y)
+        add(dw, *stem.weight_gradient())
 
     # Adam reads and writes a parameter and its two averages, reads the gradient and writes the half-precision copy.
     convs = [stem] + [c for body, down in blocks for c in body + ([down] if down else [])]
     norms = sum(2 * c.k for c in convs) + 4 * features + 1024
-    add(0, (7 * FULL + HALF) * (head + norms + (sum(c.weights for c in convs) if weights else 0)))
+    add("optimizer step", 0, (7 * FULL + HALF) * (head + norms + (sum(c.weights for c in convs) if weights else 0)))
     return out
 
 
 def seconds(kernels, rates):
-    return sum(max(flop / rates[0], moved / rates[1]) for flop, moved in kernels)
+    return sum(max(flop / rates[0], moved / rates[1]) for flop, moved, *_ in kernels)
+
+
+def bounds(kernels):
+    """The FLOP of the kernels that are bound by arithmetic, and the bytes of the others."""
+    computes = lambda kernel: kernel[0] / EXPECTED[0] > kernel[1] / EXPECTED[1]
+    return {"math_flop": sum(k[0] for k in kernels if computes(k)), "memory_bytes": sum(k[1] for k in kernels if not computes(k))}
+
+
+def by_operation(plans):
+    """What each operation of a step is bound by, in the fused plan, and how long it should take in each plan."""
+    made = {}
+    for name in dict.fromkeys(kernel[2] for kernels in plans.values() for kernel in kernels):
+        mine = {plan: [kernel for kernel in kernels if kernel[2] == name] for plan, kernels in plans.items()}
+        made[name] = {
+            **bounds(mine["fused"]),
+            **{plan: us(seconds(kernels, EXPECTED) + len(kernels) * GAP) for plan, kernels in mine.items() if kernels},
+        }
+    return made
 
 
 def us(s):
@@ -202,16 +217,16 @@ def rows():
             for n in STEP_BATCHES:
                 plans = {"tensor": step(arch, n, False, mode), "fused": step(arch, n, True, mode)}
                 best = step(arch, n, True, mode, folds=True)
-                computes = lambda kernel: kernel[0] / EXPECTED[0] > kernel[1] / EXPECTED[1]
                 made[f"{mode}/{arch} N{n} 224px"] = {
-                    "flop": sum(flop for flop, _ in best),
-                    "bytes": sum(moved for _, moved in best),
-                    "math_flop": sum(k[0] for k in best if computes(k)),
-                    "memory_bytes": sum(k[1] for k in best if not computes(k)),
+                    "flop": sum(kernel[0] for kernel in best),
+                    "bytes": sum(kernel[1] for kernel in best),
+                    **bounds(best),
                     "floor_us": us(seconds(best, FLOOR)),
                     **{plan: us(seconds(kernels, EXPECTED) + len(kernels) * GAP) for plan, kernels in plans.items()},
                     **{f"{plan}+graph": us(seconds(kernels, EXPECTED)) for plan, kernels in plans.items()},
                 }
+                if mode == "step":
+                    made[f"{mode}/{arch} N{n} 224px"]["operations"] = by_operation(plans)
     return made
 
 

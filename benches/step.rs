@@ -7,8 +7,8 @@
 //! On a GPU it is the three networks with 64 and 128 pictures of 224 pixels (or `--batch N`), also with a frozen body, in bf16 with
 //! f32 masters unless `--dtype` says otherwise. It computes as training does; `--kernels` takes another rung of the ladder. `benches/peers/torch_gpu.py` has the same names.
 //!
-//! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction; with
-//! `--shapes` also by shape.
+//! `cargo bench --bench step -- --profile resnet18` prints where a step's time goes, by operation and direction, on a GPU each with its floor
+//! and what was predicted; with `--shapes` also by shape.
 
 mod harness;
 
@@ -242,9 +242,13 @@ fn profile(b: &Bench, trainer: &mut Trainer, case: &str, shapes: bool) -> Result
     let mut rows: Vec<_> = times.into_iter().collect();
     rows.sort_by_key(|(_, (time, _))| std::cmp::Reverse(*time));
     println!("\n{case}: {:.1} ms a step", total.as_secs_f64() * 1e3);
+    println!("{:<48} {:>5} {:>9} {:>6}{}", "operation", "times", "all, ms", "share", b.heading_of_operations());
+    let way = ladder::highest()?.name();
     for (name, (time, count)) in rows {
-        let ms = time.as_secs_f64() * 1e3;
-        println!("{name:<56} {count:>4} x {ms:>9.2} ms {:>6.1}%", 100.0 * time.as_secs_f64() / total.as_secs_f64());
+        let seconds = time.as_secs_f64();
+        let share = 100.0 * seconds / total.as_secs_f64();
+        let beside = b.beside_operation(&format!("step/{case}"), &name, way, seconds);
+        println!("{name:<48} {count:>5} {:>9.2} {share:>5.1}%{beside}", seconds * 1e3);
     }
     Ok(())
 }

@@ -51,6 +51,23 @@ fn every_row_of_a_gpu_has_a_prediction() {
 }
 
 #[test]
+fn a_step_is_the_sum_of_its_operations() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("predictions.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    for name in step::gpu_names().iter().filter(|name| name.starts_with("step/")) {
+        let row = &file["rows"][name];
+        let sum = |key: &str| -> f64 {
+            row["operations"].as_object().unwrap().values().filter_map(|operation| operation[key].as_f64()).sum()
+        };
+        for key in ["math_flop", "memory_bytes", "tensor", "fused"] {
+            let whole = row[key].as_f64().unwrap();
+            assert!((sum(key) / whole - 1.0).abs() < 1e-4, "{name}: {key} is {whole}, of its operations {}", sum(key));
+        }
+    }
+}
+
+#[test]
 fn predictions_are_what_the_script_writes() {
     let Some(folder) = folder() else { return };
     let Some(output) = python(&folder.join("predict.py"), &[Path::new("--check")]) else { return };

@@ -18,9 +18,23 @@ pub struct Predictions {
     pub card: String,
     #[serde(default)]
     dtypes: Vec<String>,
-    /// By name: `floor_us`, microseconds by way, and for steps the sums that a floor is made of.
     #[serde(default)]
-    rows: HashMap<String, HashMap<String, f64>>,
+    rows: HashMap<String, Row>,
+}
+
+/// `floor_us`, microseconds by way, and for steps the sums that a floor is made of.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(flatten)]
+    numbers: HashMap<String, f64>,
+    /// The same of each operation of a step.
+    #[serde(default)]
+    operations: HashMap<String, HashMap<String, f64>>,
+}
+
+/// The parts that a floor of several kernels is the sum of: FLOP, and bytes.
+fn parts(numbers: &HashMap<String, f64>) -> Option<Work> {
+    Some(Work { flop: *numbers.get("math_flop")?, bytes: *numbers.get("memory_bytes")?, items: 0 })
 }
 
 impl Predictions {
@@ -36,13 +50,18 @@ impl Predictions {
 
     /// Microseconds of the case `name` done in this way.
     pub fn us(&self, name: &str, way: &str) -> Option<f64> {
-        self.rows.get(name)?.get(way).copied()
+        self.rows.get(name)?.numbers.get(way).copied()
     }
 
-    /// What a whole step moves, and the parts that its floor is the sum of: FLOP, and bytes.
+    /// What a whole step moves, and the parts that its floor is the sum of.
     pub fn step(&self, name: &str) -> Option<(f64, Work)> {
-        let row = self.rows.get(name)?;
-        let parts = Work { flop: *row.get("math_flop")?, bytes: *row.get("memory_bytes")?, items: 0 };
-        Some((*row.get("bytes")?, parts))
+        let numbers = &self.rows.get(name)?.numbers;
+        Some((*numbers.get("bytes")?, parts(numbers)?))
+    }
+
+    /// The parts of the floor of one operation of a step, all its kernels together, and their microseconds done in this way.
+    pub fn operation(&self, step: &str, operation: &str, way: &str) -> Option<(Work, Option<f64>)> {
+        let numbers = self.rows.get(step)?.operations.get(operation)?;
+        Some((parts(numbers)?, numbers.get(way).copied()))
     }
 }

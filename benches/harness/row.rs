@@ -100,6 +100,26 @@ impl Bench {
         }
     }
 
+    /// The heading of what [`Bench::beside_operation`] says.
+    pub fn heading_of_operations(&self) -> String {
+        match self.predictions.card.as_str() {
+            "" => String::new(),
+            _ => format!(" {:>9} {:>4} {:>9}", "floor, ms", "%", "predicted"),
+        }
+    }
+
+    /// Beside the seconds that an operation of a step takes: the floor of all its kernels, the fraction, and what was predicted. Empty where nothing was
+    /// predicted.
+    pub fn beside_operation(&self, step: &str, operation: &str, way: &str, seconds: f64) -> String {
+        let (Some(roofs), Some((parts, us))) = (&self.roofs, self.predictions.operation(step, operation, way)) else {
+            return String::new();
+        };
+        let floor = roofs.floor_of_both(parts.flop, parts.bytes).seconds;
+        let (fraction, predicted) =
+            (100.0 * floor / seconds, us.map_or(String::new(), |us| format!("{:.2}", us / 1e3)));
+        format!(" {:>9.2} {fraction:>4.0} {predicted:>9}", floor * 1e3).trim_end().to_owned()
+    }
+
     fn json_line(
         &self,
         name: &str,

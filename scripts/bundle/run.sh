@@ -271,6 +271,7 @@ bench() {
     done <<'END'
 step --dtype bf16 --kernels fused
 ops --dtype bf16 --quick --kernels fused
+step --dtype bf16 --kernels fused --batch 128 --profile resnet34 resnet50
 step --dtype bf16 --kernels tensor
 step --dtype f16 --kernels fused
 step --dtype bf16 --kernels tiled --batch 64
