@@ -2,8 +2,11 @@
 //! processor and with 128 on a GPU, where names say how many. `cargo bench --bench ops`; `-- 3x3`, `-- --batch 64`, `-- --dtype f16`.
 //!
 //! On a GPU a convolution has a row for each rung of its ladder, but for the naive one: a call of it takes tens of milliseconds, so it
-//! waits for `--naive`, or for a batch of at most 16. Inputs go in turns there, as many as no cache keeps: a network comes back to a tensor
-//! long after it made it. Before a rung of a convolution is timed, its results are compared with the lowest rung's.
+//! waits for `--naive`, or for a batch of at most 16. `--tiles` adds a row for each tile that the formula didn't choose. Before a version is timed,
+//! its results are compared with the lowest rung's.
+//!
+//! Inputs go in turns there, as many as no cache keeps: a network comes back to a tensor long after it made it. With `--warm` they stay, as
+//! where the operation before has just written a small one.
 
 #[path = "ops/convolution.rs"]
 mod convolution;

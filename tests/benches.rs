@@ -87,7 +87,7 @@ fn rows(place: &Path) -> Option<Vec<Value>> {
         let files = ["--json", file.to_str().unwrap(), "--predictions", predictions.to_str().unwrap()];
         [&["--device", "emulator"], &files[..], more].concat().into_iter().map(String::from).collect()
     };
-    ops::run(arguments(&["conv2d/64>64 3x3", "batch_norm/relu", "optimizer_step"])).unwrap();
+    ops::run(arguments(&["--tiles", "conv2d/64>64 3x3", "batch_norm/relu", "optimizer_step"])).unwrap();
     step::run(arguments(&["--kernels", "tensor", "step/resnet18", "infer/resnet18"])).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
@@ -119,7 +119,7 @@ fn a_row_has_its_floor_its_roof_and_what_was_predicted() {
     for part in ["forward", "input_gradient", "weight_gradient"] {
         let of_part = named(&format!("conv2d/64>64 3x3/1 56 N2/{part}"));
         let ways: Vec<_> = of_part.iter().map(|row| row["mode"].as_str().unwrap()).collect();
-        assert_eq!(ways, ["naive", "tiled", "tensor"]);
+        assert_eq!(ways, ["naive", "tiled", "tensor", "tensor 128x128", "tensor 128x64"]);
         for row in of_part {
             let told = part == "forward" && row["mode"] == "tensor";
             assert_eq!(row["predicted_us"], if told { json!(12.5) } else { Value::Null }, "{row}");

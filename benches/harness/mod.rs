@@ -158,7 +158,7 @@ impl Bench {
     /// How many sets of inputs of `bytes` in turns no cache keeps; 1 on the processor.
     pub fn rotation(&self, bytes: f64) -> usize {
         // Several times the 60 MB of the largest cache of a GPU.
-        let measured = self.on_gpu() && !self.tiny && self.roofs.is_some();
+        let measured = self.on_gpu() && !self.tiny && self.roofs.is_some() && !self.flag("--warm");
         if measured { (400e6 / bytes.max(1.0)).ceil().clamp(1.0, 16.0) as usize } else { 1 }
     }
 

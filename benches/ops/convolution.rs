@@ -2,7 +2,8 @@
 
 use super::Cases;
 use onecycle::ops::conv2d::Geometry;
-use onecycle::ops::conv2d::ladder::{self, Direction, Finished, Rung};
+use onecycle::ops::conv2d::ladder::{self, Direction, Finished, Rung, Way};
+use onecycle::ops::conv2d::tile::{Tile, with_tile};
 use onecycle::{DType, Tensor, ops};
 
 /// A convolution of ResNets: channels in and out, side of the filter, stride, side of the picture.
@@ -134,9 +135,18 @@ impl Cases {
                 if !self.b.wants(part) || !products.is_right(part, rung, i) {
                     continue;
                 }
-                self.b.way(part, rung.name(), flop, moved + if i == 2 { wider } else { 0.0 }, || {
-                    drop(products.make(rung, i, &set()));
-                });
+                let bytes = moved + if i == 2 { wider } else { 0.0 };
+                self.b.way(part, rung.name(), flop, bytes, || drop(products.make(rung, i, &set())));
+                if rung == Rung::TensorCores && self.b.flag("--tiles") {
+                    for tile in products.tiles(i) {
+                        let way = format!("{} {tile}", rung.name());
+                        if with_tile(tile, || products.is_right_by(part, &way, rung, i)) {
+                            with_tile(tile, || {
+                                self.b.way(part, &way, flop, bytes, || drop(products.make(rung, i, &set())))
+                            });
+                        }
+                    }
+                }
             }
         }
         if !Rung::Fused.serves(&g, self.b.dtype) {
@@ -222,15 +232,33 @@ impl Products<'_> {
         parts.and_then(|()| b.poison(shape.clone(), dtype)).unwrap_or_else(|e| panic!("{e}"));
     }
 
+    /// The tiles that product `i` could be made of, and isn't; none where other kernels make it.
+    fn tiles(&self, i: usize) -> Vec<Tile> {
+        let dtype = self.cases.b.dtype;
+        let plan = || ladder::plan(DIRECTIONS[i], &self.g, dtype).map(|plan| plan.way);
+        let chosen = plan();
+        // Which there are depends on the type.
+        let others = Tile::ALL.into_iter().filter(|tile| {
+            let way = with_tile(*tile, plan);
+            way != chosen && (way == Some(Way::Tile(*tile)) || way == Some(Way::Slab(*tile)))
+        });
+        others.collect()
+    }
+
     /// Whether product `i` of a rung is that of the lowest; what isn't is told.
     fn is_right(&mut self, name: &str, rung: Rung, i: usize) -> bool {
+        self.is_right_by(name, rung.name(), rung, i)
+    }
+
+    /// As [`Products::is_right`], for one of several ways of a rung.
+    fn is_right_by(&mut self, name: &str, way: &str, rung: Rung, i: usize) -> bool {
         if rung == self.lowest || !self.cases.b.checks() {
             return true;
         }
         self.right(i);
         self.poison(i);
         let made = self.make(rung, i, &self.inputs);
-        self.cases.b.agrees(name, rung.name(), made.shape(), &numbers_of(&made), self.right(i))
+        self.cases.b.agrees(name, way, made.shape(), &numbers_of(&made), self.right(i))
     }
 
     /// As [`Products::is_right`] for [`Products::finish`]: the lowest rung's gradient, and the rest computed here.
