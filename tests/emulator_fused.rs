@@ -539,6 +539,43 @@ fn emulator_relu_passes_nothing_at_zero() {
     }
 }
 
+/// More numbers than threads: each takes another turn, and comes to another channel there.
+#[test]
+fn emulator_norms_of_many_numbers() {
+    type Way = fn(&Tensor, BatchNorm<'_>) -> Result<Tensor>;
+    let ways: [(&str, Way); 2] = [
+        ("norm", ops::batch_norm),
+        ("norm and pooling", |x, args| ops::norm_pool(x, args, norm_pool::Window { size: 2, stride: 1, padding: 0 })),
+    ];
+    let body = |mut net: Net, way: Way| {
+        let (c, device, master) = ([5], net.device, net.dtype.master());
+        let x = net.input("x", &[1, 240, 240, c[0]]);
+        let (weight, bias) = (net.master("weight", &c), net.master("bias", &c));
+        let (mut mean, mut var) = (net.constant(&c, master), Tensor::full(0.75, c, master, device).unwrap());
+        let args = BatchNorm {
+            weight: &weight,
+            bias: &bias,
+            running_mean: &mut mean,
+            running_var: &mut var,
+            eps: 1e-5,
+            momentum: 0.1,
+            training: true,
+            residual: None,
+            relu: true,
+        };
+        let y = way(&x, args).unwrap();
+        net.back(&y)
+    };
+    for device in devices(&[Mode::Plain]) {
+        for (what, way) in ways {
+            let want = body(Net::new(Device::Cpu, DType::F64), way);
+            let got = emulated::at_rung(Rung::Fused, || body(Net::new(device, DType::F32), way));
+            // A sum over 57,600 numbers is as near as they are many; the others are nearer.
+            compare(&format!("{what} on {device}"), &got, &want, 1e-4);
+        }
+    }
+}
+
 #[test]
 fn emulator_refuses_what_no_kernel_serves() {
     set_tf32(true);
