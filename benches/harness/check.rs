@@ -5,6 +5,7 @@ use super::Bench;
 use onecycle::ops::ladder;
 use onecycle::tensor::Shape;
 use onecycle::{DType, Result, Tensor};
+use std::ops::Range;
 
 /// The relative error, in the L2 norm, that the rounding of operands or results explains. It is several times what the order of a sum changes.
 fn limit(dtype: DType) -> f64 {
@@ -28,25 +29,47 @@ struct Deviation {
 impl Deviation {
     /// Of as many numbers on both sides, where `limit` is what the norm may be off.
     fn of(got: &[f32], want: &[f32], limit: f64) -> Deviation {
-        let squares = |x: f32| f64::from(x) * f64::from(x);
-        let norm = want.iter().copied().map(squares).sum::<f64>();
+        let norm: f64 =
+            in_parts(want.len(), |part| want[part].iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>())
+                .into_iter()
+                .sum();
         // A single number's error is one of its own size and of what was added up for it, which all results have alike.
         let typical = (norm / want.len().max(1) as f64).sqrt();
-        let (mut off, mut faults, mut count) = (0.0, Vec::new(), 0);
-        for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-            let error = f64::from(got) - f64::from(want);
-            off += error * error;
-            // NaN is near nothing. (Inputs have none.)
-            let near = error.abs() <= 8.0 * limit * (f64::from(want).abs() + typical);
-            if !near {
-                count += 1;
-                if faults.len() < 10 {
-                    faults.push(i);
+        let parts = in_parts(want.len(), |part| {
+            let (mut off, mut faults, mut count) = (0.0, Vec::new(), 0);
+            for i in part {
+                let error = f64::from(got[i]) - f64::from(want[i]);
+                off += error * error;
+                // NaN is near nothing. (Inputs have none.)
+                let near = error.abs() <= 8.0 * limit * (f64::from(want[i]).abs() + typical);
+                if !near {
+                    count += 1;
+                    if faults.len() < 10 {
+                        faults.push(i);
+                    }
                 }
             }
+            (off, faults, count)
+        });
+        let off: f64 = parts.iter().map(|(off, ..)| off).sum();
+        Deviation {
+            relative: (off / norm.max(f64::MIN_POSITIVE)).sqrt(),
+            count: parts.iter().map(|(.., count)| count).sum(),
+            faults: parts.into_iter().flat_map(|(_, faults, _)| faults).take(10).collect(),
         }
-        Deviation { relative: (off / norm.max(f64::MIN_POSITIVE)).sqrt(), faults, count }
     }
+}
+
+/// What `f` makes of the parts of `0..n`, in order. By threads, for results have a hundred million numbers while a GPU waits.
+fn in_parts<R: Send>(n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = n.div_ceil(threads).max(1);
+    let f = &f;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..n).step_by(share).map(|from| scope.spawn(move || f(from..(from + share).min(n)))).collect();
+        parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 impl Bench {
@@ -63,9 +86,10 @@ impl Bench {
     /// Whether `got` is `want` but for rounding. If not, says where, and `end` is an error.
     pub fn agrees(&self, name: &str, way: &str, shape: &[usize], got: &[f32], want: &[f32]) -> bool {
         let limit = limit(self.dtype);
+        assert_eq!(got.len(), want.len(), "{name} {way}: results of other shapes");
         let found = Deviation::of(got, want, limit);
         // A NaN makes the error one, and isn't below anything.
-        if got.len() == want.len() && found.relative <= limit && found.count == 0 {
+        if found.relative <= limit && found.count == 0 {
             return true;
         }
         println!("{name} {way}: WRONG, so it isn't timed");
