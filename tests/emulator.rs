@@ -209,9 +209,16 @@ const CASES: &[(&str, Body)] = &[
         Ok(())
     }),
     ("norm_pool", |r| {
-        for (shape, size, stride, padding) in
-            [([2, 9, 8, 3], 3, 2, 1), ([1, 4, 5, 16], 2, 2, 0), ([3, 11, 13, 24], 3, 2, 1), ([2, 5, 7, 65], 3, 1, 1)]
-        {
+        for (shape, size, stride, padding) in [
+            ([2, 9, 8, 3], 3, 2, 1),
+            ([1, 4, 5, 16], 2, 2, 0),
+            ([3, 11, 13, 24], 3, 2, 1),
+            ([2, 5, 7, 65], 3, 1, 1),
+            // Each nearly the one that the compiler knows.
+            ([1, 5, 6, 8], 3, 2, 0),
+            ([1, 5, 6, 8], 3, 1, 1),
+            ([1, 5, 6, 8], 2, 2, 1),
+        ] {
             for training in [true, false] {
                 let c = [shape[3]];
                 let x = r.input("x", shape);
