@@ -37,6 +37,13 @@ using mma_tile::Stage;
 // The pointer so many bytes further on.
 template <typename T> __device__ __forceinline__ const T* further(const T* p, i64 bytes) { return (const T*)((const u8*)p + bytes); }
 
+// Whether output pixel m is made of input pixel m alone. Then nobody needs to know where in its picture it is, and a thread divides nothing: for its
+// four rows that is more than a hundred instructions, where all of 64 channels are three hundred.
+__device__ __forceinline__ bool is_pixelwise(const Conv& g)
+{
+    return g.r == 1 && g.s == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_h == 0 && g.pad_w == 0;
+}
+
 // A walk along (tap, channel): a step is a tap and DEPTH of its channels; the last step of a tap may hang over. It knows how far a and b
 // have come, in bytes: additions, where products of sizes would cost as much as the step's own. The host refuses what 32 bits don't hold.
 template <typename T> struct Walk {
@@ -88,8 +95,14 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands {
         walk.a_row = (g.w - g.s) * g.c * size, walk.b_row = 0;
         chunk = threadIdx.x % 4 * CHUNK<T>;
         to = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
+        const bool same = is_pixelwise(g);
         for (i32 j = 0; j < BM / ROWS; j++) {
             const i64 m = m0 + threadIdx.x / 4 + j * ROWS;
+            if (same) {
+                h[j] = m < pixels ? 0 : g.h, v[j] = 0;
+                x[j] = x0 + m * g.c + chunk;
+                continue;
+            }
             const i32 i = (i32)m, q = i % g.q, p = i / g.q % g.p, n = i / g.q / g.p;
             h[j] = m < pixels ? p * g.stride_h - g.pad_h : g.h; // beyond the last pixel no tap is inside
             v[j] = q * g.stride_w - g.pad_w;
@@ -161,8 +174,14 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
         chunk = threadIdx.x % 4 * CHUNK<T>;
         to_a = Stage<T, true, BM>::at(threadIdx.x / 4, threadIdx.x % 4);
         to_b = Stage<T, false, BN>::at(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
+        const bool same = is_pixelwise(g);
         for (i32 j = 0; j < BM / ROWS; j++) {
             const i64 m = m0 + threadIdx.x / 4 + j * ROWS;
+            if (same) {
+                p[j] = m < pixels ? 0 : -1, q[j] = 0;
+                dy[j] = dy0 + m * g.k + chunk;
+                continue;
+            }
             const i32 i = (i32)m, column = i % columns.count, row = i / columns.count % rows.count, n = i / columns.count / rows.count;
             p[j] = m < pixels ? (rows.start + row * g.stride_h + g.pad_h - rows.tap) / g.stride_h : -1;
             q[j] = (columns.start + column * g.stride_w + g.pad_w - columns.tap) / g.stride_w;
