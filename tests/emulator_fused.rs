@@ -131,7 +131,7 @@ fn compare(what: &str, got: &Made, want: &Made, near: f64) {
 #[test]
 fn emulator_notes_reach_only_whom_they_concern() {
     type Body = fn(Net) -> Made;
-    let ways: [(&str, Body); 10] = [
+    let ways: [(&str, Body); 11] = [
         ("a norm's output that became a leaf", |mut net| {
             let x = net.input("x", &[2, 5, 4, 8]);
             let y = net.norm(&x, true, true, None);
@@ -191,6 +191,14 @@ fn emulator_notes_reach_only_whom_they_concern() {
         ("a norm at rest with a residual", |mut net| {
             let (x, r) = (net.input("x", &[2, 5, 4, 8]), net.input("r", &[2, 5, 4, 8]));
             let y = net.norm(&x, false, true, Some(&r));
+            let y = net.conv(&y, 8, false);
+            net.back(&y)
+        }),
+        ("a norm whose output is but a shortcut", |mut net| {
+            // The gradient that comes along the shortcut brings the other norm's sums.
+            let (x, other) = (net.input("x", &[2, 5, 4, 8]), net.input("other", &[2, 5, 4, 8]));
+            let shortcut = net.norm(&x, true, true, None);
+            let y = net.norm(&other, true, true, Some(&shortcut));
             let y = net.conv(&y, 8, false);
             net.back(&y)
         }),
