@@ -104,8 +104,12 @@ impl Net {
 
     /// All results: `y`, and what arrives at the leaves.
     fn back(mut self, y: &Tensor) -> Made {
-        self.made.push(("y", y.to_f64_vec().unwrap()));
         let dy = self.constant(y.shape(), y.dtype());
+        self.back_from(y, dy)
+    }
+
+    fn back_from(mut self, y: &Tensor, dy: Tensor) -> Made {
+        self.made.push(("y", y.to_f64_vec().unwrap()));
         backward_with(y, dy).unwrap();
         for (name, slot) in self.leaves {
             let grad = slot.take().unwrap_or_else(|| panic!("{name} got no gradient"));
@@ -444,6 +448,34 @@ fn emulator_sizes_of_zero() {
     }
 }
 
+/// A sum of squares and a square of a sum may differ by a hair to either side; a variance is never below 0 for that.
+#[test]
+fn emulator_variances_are_never_negative() {
+    for device in devices(&[Mode::Plain]) {
+        let (rows, c) = (1000, 64);
+        let values: Vec<f64> = (0..rows * c).map(|i| 1000.0 + (i % c) as f64 * 0.37).collect();
+        let x = Tensor::from_slice(&values, [rows, c], Device::Cpu).unwrap().cast(DType::F32).unwrap();
+        let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
+        let (mut mean, mut var, one, zero) = (full(0.0), full(0.0), full(1.0), full(0.0));
+        let args = BatchNorm {
+            weight: &one,
+            bias: &zero,
+            running_mean: &mut mean,
+            running_var: &mut var,
+            eps: 1e-5,
+            momentum: 1.0,
+            training: true,
+            residual: None,
+            relu: false,
+        };
+        ops::batch_norm(&x.to(device).unwrap(), args).unwrap();
+        let var = var.to_f64_vec().unwrap();
+        // 1000² is 1e6; a sum of 128 of them in f32 errs by a few millionths.
+        assert!(var.iter().all(|v| (0.0..5.0).contains(v)), "{device}: {var:?}");
+        assert!(var.contains(&0.0), "{device}: rounding went to one side everywhere, so this shows nothing: {var:?}");
+    }
+}
+
 /// A channel that is the same everywhere has no variance, although rounding may leave one below 0; a NaN stays in its channel.
 #[test]
 fn emulator_norms_of_odd_channels() {
@@ -703,7 +735,11 @@ fn emulator_pooling_in_one_pass_has_the_same_bits() {
                             relu: true,
                         };
                         let y = ops::norm_pool(&x, args, norm_pool::Window { size, stride, padding }).unwrap();
-                        net.back(&y)
+                        // As many digits as the type has, so that the sum of two has more.
+                        let mut rng = Rng::at(5, Purpose::Init, 0, 0);
+                        let dy: Vec<f64> = (0..y.numel()).map(|_| rng.range(-1.0, 1.0)).collect();
+                        let dy = Tensor::from_slice(&dy, y.shape().clone(), Device::Cpu).unwrap();
+                        net.back_from(&y, dy.cast(dtype).unwrap().to(device).unwrap())
                     })
                 };
                 let (apart, at_once) = (at(Rung::TensorCores), at(Rung::Fused));
