@@ -539,7 +539,7 @@ const CONVOLUTIONS: [Convolution; 13] = [
 ];
 
 /// For tensor cores: channels in multiples of 8, and nothing else round.
-const TENSOR_CONVOLUTIONS: [Convolution; 9] = [
+const TENSOR_CONVOLUTIONS: [Convolution; 10] = [
     ([2, 6, 9, 8], [16, 3, 3, 8], [1, 2], [1, 1]), // a stride along one axis alone
     ([2, 9, 6, 8], [16, 3, 3, 8], [2, 1], [1, 1]),
     ([2, 9, 7, 40], [24, 3, 3, 40], [1, 1], [1, 1]),
@@ -549,6 +549,7 @@ const TENSOR_CONVOLUTIONS: [Convolution; 9] = [
     ([1, 14, 13, 8], [16, 7, 7, 8], [2, 2], [3, 3]),
     ([1, 29, 28, 8], [8, 3, 2, 8], [1, 1], [1, 1]), // as above: 841 pixels in three parts
     ([1, 17, 17, 8], [8, 3, 3, 8], [2, 2], [1, 1]), // one phase has two tiles of pixels, the others one
+    ([1, 15, 17, 8], [8, 3, 3, 8], [2, 2], [1, 1]), // likewise, and either side rounded down would leave it one
 ];
 
 /// For the kernels that bring the pixels under a 3x3 window once: channels in multiples of 32, and nothing else round.
@@ -557,6 +558,17 @@ const SLABS: [Convolution; 4] = [
     ([3, 5, 6, 32], [160, 3, 3, 32], [1, 1], [1, 1]), // one block; filters that fill no tile
     ([1, 67, 1, 64], [32, 3, 3, 64], [1, 1], [1, 1]), // pictures one pixel wide
     ([1, 1, 128, 32], [32, 3, 3, 32], [1, 1], [1, 1]), // the longest rows that fit
+];
+
+/// Not for these kernels, for one reason each.
+const NEARLY_SLABS: [Convolution; 7] = [
+    ([1, 6, 7, 32], [32, 3, 3, 32], [1, 1], [1, 0]),
+    ([1, 6, 7, 32], [32, 3, 3, 32], [1, 1], [0, 1]),
+    ([1, 6, 7, 32], [32, 3, 3, 32], [1, 2], [1, 1]),
+    ([1, 6, 7, 32], [32, 3, 3, 32], [2, 1], [1, 1]),
+    ([1, 6, 7, 40], [32, 3, 3, 40], [1, 1], [1, 1]),
+    ([1, 6, 7, 32], [40, 3, 3, 32], [1, 1], [1, 1]),
+    ([1, 1, 900, 32], [32, 3, 3, 32], [1, 1], [1, 1]), // two such rows are more than shared memory
 ];
 
 /// For the kernel that makes a weight gradient of nine taps at once: 64 channels, and pixels that fill no tile of 64.
@@ -782,7 +794,8 @@ fn emulator_rungs_of_the_convolution() {
         let tiles = if few { &Tile::ALL[2..] } else { &Tile::ALL };
         for dtype in types {
             // What only some kernels of the third rung take is for these alone.
-            let special = TAPS.into_iter().chain(SLABS).map(|conv| (conv, true)).filter(|_| dtype.is_half());
+            let special = TAPS.into_iter().chain(SLABS).chain(NEARLY_SLABS);
+            let special = special.map(|conv| (conv, true)).filter(|_| dtype.is_half());
             let general = CONVOLUTIONS.into_iter().chain(TENSOR_CONVOLUTIONS).chain(STEMS).map(|conv| (conv, false));
             for (i, (conv, special)) in general.chain(special).enumerate() {
                 // Numbers of f16 are numbers of tf32, too: so f32 has to be exact on every rung.
