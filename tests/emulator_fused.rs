@@ -31,6 +31,21 @@ fn devices(modes: &[Mode]) -> Vec<Device> {
     modes.iter().filter_map(|&mode| emulated::device(mode)).chain(common::gpus()).collect()
 }
 
+/// A norm in training, with ReLU and nothing added.
+fn norm_args<'a>(weight: &'a Tensor, bias: &'a Tensor, mean: &'a mut Tensor, var: &'a mut Tensor) -> BatchNorm<'a> {
+    BatchNorm {
+        weight,
+        bias,
+        running_mean: mean,
+        running_var: var,
+        eps: 1e-5,
+        momentum: 0.1,
+        training: true,
+        residual: None,
+        relu: true,
+    }
+}
+
 /// Results with their names.
 type Made = Vec<(&'static str, Vec<f64>)>;
 
@@ -84,19 +99,7 @@ impl Net {
         if !training {
             var = Tensor::full(0.75, *c, self.dtype.master(), self.device).unwrap();
         }
-        let (running_mean, running_var) = (&mut mean, &mut var);
-        let (eps, momentum) = (1e-5, 0.1);
-        let args = BatchNorm {
-            weight: &weight,
-            bias: &bias,
-            running_mean,
-            running_var,
-            eps,
-            momentum,
-            training,
-            residual,
-            relu,
-        };
+        let args = BatchNorm { training, residual, relu, ..norm_args(&weight, &bias, &mut mean, &mut var) };
         let y = ops::batch_norm(x, args).unwrap();
         self.made.extend([("mean", mean.to_f64_vec().unwrap()), ("variance", var.to_f64_vec().unwrap())]);
         y
@@ -267,17 +270,8 @@ fn emulator_convolutions_leave_the_statistics_of_what_they_store() {
                     let y = emulated::at_rung(Rung::Fused, || {
                         with_tile(tile, || {
                             let y = convolve(dtype, device);
-                            let args = BatchNorm {
-                                weight: &one,
-                                bias: &zero,
-                                running_mean: &mut mean,
-                                running_var: &mut var,
-                                eps: 1e-5,
-                                momentum: 1.0,
-                                training: true,
-                                residual: None,
-                                relu: false,
-                            };
+                            let args =
+                                BatchNorm { momentum: 1.0, relu: false, ..norm_args(&one, &zero, &mut mean, &mut var) };
                             ops::batch_norm(&y, args).unwrap();
                             y.to_f64_vec().unwrap()
                         })
@@ -392,17 +386,8 @@ fn emulator_norm_pool_of_odd_numbers() {
                         let x = net.leaf("x", &x);
                         let (weight, bias) = (net.master("norm", &[c]), net.master("norm's bias", &[c]));
                         let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
-                        let args = BatchNorm {
-                            weight: &weight,
-                            bias: &bias,
-                            running_mean: &mut full(0.25),
-                            running_var: &mut full(0.75),
-                            eps: 1e-5,
-                            momentum: 0.1,
-                            training: false,
-                            residual: None,
-                            relu: true,
-                        };
+                        let (mut mean, mut var) = (full(0.25), full(0.75));
+                        let args = BatchNorm { training: false, ..norm_args(&weight, &bias, &mut mean, &mut var) };
                         let window = norm_pool::Window { size: 3, stride: 2, padding: 1 };
                         let y = ops::norm_pool(&x, args, window).unwrap();
                         net.back(&y)
@@ -448,28 +433,22 @@ fn emulator_sizes_of_zero() {
     }
 }
 
+/// `y` and the batch's variance of 1,000 rows of `c` channels; `value` says number `i`.
+fn normed_rows(device: Device, c: usize, value: impl FnMut(usize) -> f64) -> (Vec<f64>, Vec<f64>) {
+    let values: Vec<f64> = (0..1000 * c).map(value).collect();
+    let x = Tensor::from_slice(&values, [1000, c], Device::Cpu).unwrap().cast(DType::F32).unwrap();
+    let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
+    let (mut mean, mut var, one, zero) = (full(0.0), full(0.0), full(1.0), full(0.0));
+    let args = BatchNorm { momentum: 1.0, ..norm_args(&one, &zero, &mut mean, &mut var) };
+    let y = ops::batch_norm(&x.to(device).unwrap(), args).unwrap();
+    (y.to_f64_vec().unwrap(), var.to_f64_vec().unwrap())
+}
+
 /// A sum of squares and a square of a sum may differ by a hair to either side; a variance is never below 0 for that.
 #[test]
 fn emulator_variances_are_never_negative() {
     for device in devices(&[Mode::Plain]) {
-        let (rows, c) = (1000, 64);
-        let values: Vec<f64> = (0..rows * c).map(|i| 1000.0 + (i % c) as f64 * 0.37).collect();
-        let x = Tensor::from_slice(&values, [rows, c], Device::Cpu).unwrap().cast(DType::F32).unwrap();
-        let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
-        let (mut mean, mut var, one, zero) = (full(0.0), full(0.0), full(1.0), full(0.0));
-        let args = BatchNorm {
-            weight: &one,
-            bias: &zero,
-            running_mean: &mut mean,
-            running_var: &mut var,
-            eps: 1e-5,
-            momentum: 1.0,
-            training: true,
-            residual: None,
-            relu: false,
-        };
-        ops::batch_norm(&x.to(device).unwrap(), args).unwrap();
-        let var = var.to_f64_vec().unwrap();
+        let (_, var) = normed_rows(device, 64, |i| 1000.0 + (i % 64) as f64 * 0.37);
         // 1000² is 1e6; a sum of 128 of them in f32 errs by a few millionths.
         assert!(var.iter().all(|v| (0.0..5.0).contains(v)), "{device}: {var:?}");
         assert!(var.contains(&0.0), "{device}: rounding went to one side everywhere, so this shows nothing: {var:?}");
@@ -480,31 +459,12 @@ fn emulator_variances_are_never_negative() {
 #[test]
 fn emulator_norms_of_odd_channels() {
     for device in devices(&[Mode::Checked]) {
-        let (rows, c) = (1000, 3);
-        let value = |i: usize| match i % c {
+        let (y, var) = normed_rows(device, 3, |i| match i % 3 {
             0 if i == 300 => f64::NAN,
             1 => 1000.1,
             _ => (i % 7) as f64,
-        };
-        let values: Vec<f64> = (0..rows * c).map(value).collect();
-        let x =
-            Tensor::from_slice(&values, [rows, c], Device::Cpu).unwrap().cast(DType::F32).unwrap().to(device).unwrap();
-        let full = |v| Tensor::full(v, [c], DType::F32, device).unwrap();
-        let (mut mean, mut var, one, zero) = (full(0.0), full(0.0), full(1.0), full(0.0));
-        let args = BatchNorm {
-            weight: &one,
-            bias: &zero,
-            running_mean: &mut mean,
-            running_var: &mut var,
-            eps: 1e-5,
-            momentum: 1.0,
-            training: true,
-            residual: None,
-            relu: true,
-        };
-        let y = ops::batch_norm(&x, args).unwrap().to_f64_vec().unwrap();
-        let var = var.to_f64_vec().unwrap();
-        assert!(var[0].is_nan() && y.iter().step_by(c).all(|v| v.is_nan()), "{device}: the NaN was lost: {var:?}");
+        });
+        assert!(var[0].is_nan() && y.iter().step_by(3).all(|v| v.is_nan()), "{device}: the NaN was lost: {var:?}");
         // 1000.1² is 1e6; a sum of 128 of them in f32 errs by 1e-7 of it, or a few.
         assert!((0.0..1.0).contains(&var[1]) && y[1].is_finite(), "{device}: {var:?}");
         assert!((3.0..5.0).contains(&var[2]), "{device}: {var:?}");
@@ -551,17 +511,7 @@ fn emulator_relu_passes_nothing_at_zero() {
                     let zero = Tensor::zeros([c], DType::F32, device).unwrap();
                     let bias = net.leaf("bias", &zero);
                     let (mut mean, mut var) = (zero.clone(), zero);
-                    let args = BatchNorm {
-                        weight: &weight,
-                        bias: &bias,
-                        running_mean: &mut mean,
-                        running_var: &mut var,
-                        eps: 1e-5,
-                        momentum: 0.1,
-                        training: true,
-                        residual: None,
-                        relu: true,
-                    };
+                    let args = norm_args(&weight, &bias, &mut mean, &mut var);
                     let y = way(&mut net, &x, args);
                     net.back(&y)
                 });
@@ -592,17 +542,7 @@ fn emulator_norms_of_many_numbers() {
         let x = net.input("x", &[1, 240, 240, c[0]]);
         let (weight, bias) = (net.master("weight", &c), net.master("bias", &c));
         let (mut mean, mut var) = (net.constant(&c, master), Tensor::full(0.75, c, master, device).unwrap());
-        let args = BatchNorm {
-            weight: &weight,
-            bias: &bias,
-            running_mean: &mut mean,
-            running_var: &mut var,
-            eps: 1e-5,
-            momentum: 0.1,
-            training: true,
-            residual: None,
-            relu: true,
-        };
+        let args = norm_args(&weight, &bias, &mut mean, &mut var);
         let y = way(&x, args).unwrap();
         net.back(&y)
     };
@@ -653,17 +593,8 @@ fn emulator_refuses_what_no_kernel_serves() {
 
         let c = |v| Tensor::full(v, [8], DType::F32, device).unwrap();
         let (x, mut mean, mut var) = (zeros(&[1, 4, 4, 8], DType::F32), c(0.0), c(1.0));
-        let args = BatchNorm {
-            weight: &c(1.0),
-            bias: &c(0.0),
-            running_mean: &mut mean,
-            running_var: &mut var,
-            eps: 1e-5,
-            momentum: 0.1,
-            training: true,
-            residual: Some(&x),
-            relu: true,
-        };
+        let (one, zero) = (c(1.0), c(0.0));
+        let args = BatchNorm { residual: Some(&x), ..norm_args(&one, &zero, &mut mean, &mut var) };
         let window = norm_pool::Window { size: 3, stride: 2, padding: 1 };
         let refused = ops::norm_pool(&x, args, window).unwrap_err();
         assert!(refused.to_string().contains("residual"), "{refused}");
@@ -723,17 +654,7 @@ fn emulator_pooling_in_one_pass_has_the_same_bits() {
                         let (weight, bias) = (net.constant(c, DType::F32), net.constant(c, DType::F32));
                         let mut mean = net.constant(c, DType::F32);
                         let mut var = Tensor::full(0.7, c, DType::F32, device).unwrap();
-                        let args = BatchNorm {
-                            weight: &weight,
-                            bias: &bias,
-                            running_mean: &mut mean,
-                            running_var: &mut var,
-                            eps: 1e-5,
-                            momentum: 0.1,
-                            training: false,
-                            residual: None,
-                            relu: true,
-                        };
+                        let args = BatchNorm { training: false, ..norm_args(&weight, &bias, &mut mean, &mut var) };
                         let y = ops::norm_pool(&x, args, norm_pool::Window { size, stride, padding }).unwrap();
                         // As many digits as the type has, so that the sum of two has more.
                         let mut rng = Rng::at(5, Purpose::Init, 0, 0);

@@ -140,11 +140,11 @@ impl Cases {
                 if rung == Rung::TensorCores && self.b.flag("--tiles") {
                     for tile in products.tiles(i) {
                         let way = format!("{} {tile}", rung.name());
-                        if with_tile(tile, || products.is_right_by(part, &way, rung, i)) {
-                            with_tile(tile, || {
-                                self.b.way(part, &way, flop, bytes, || drop(products.make(rung, i, &set())))
-                            });
-                        }
+                        with_tile(tile, || {
+                            if products.is_right_by(part, &way, rung, i) {
+                                self.b.way(part, &way, flop, bytes, || drop(products.make(rung, i, &set())));
+                            }
+                        });
                     }
                 }
             }
@@ -205,7 +205,7 @@ impl Products<'_> {
     /// `dx` with all that the fused rung does to it, and the sums of tiles. `other` is what `x` has received already, if a shortcut `joins`.
     fn finish(&self, t: &[Tensor], other: &Tensor, joins: bool, numbers: &[Tensor; 4]) -> (Tensor, Tensor) {
         let (so_far, made) = if joins { (Some(other), Some(&t[0])) } else { (None, None) };
-        let finished = Finished { so_far, seen: &t[0], numbers: [0, 1, 2, 3].map(|i| &numbers[i]), made };
+        let finished = Finished { so_far, seen: &t[0], numbers: numbers.each_ref(), made };
         ladder::input_gradient_finished(&t[0], &t[1], &t[2], finished, self.stride, self.padding)
             .unwrap_or_else(|e| panic!("{e}"))
     }
@@ -255,7 +255,7 @@ impl Products<'_> {
         if rung == self.lowest || !self.cases.b.checks() {
             return true;
         }
-        self.right(i);
+        self.right(i); // now, for it would take the poisoned memory
         self.poison(i);
         let made = self.make(rung, i, &self.inputs);
         self.cases.b.agrees(name, way, made.shape(), &numbers_of(&made), self.right(i))
@@ -272,7 +272,7 @@ impl Products<'_> {
             DType::BF16 => half::bf16::from_f32(x).to_f32(),
             _ => x,
         };
-        let [mean, invstd, weight, bias] = [0, 1, 2, 3].map(|i| numbers_of(&numbers[i]));
+        let [mean, invstd, weight, bias] = numbers.each_ref().map(numbers_of);
         let x = numbers_of(&self.inputs[0]);
         let mut dz = self.right(1).to_vec(); // [N, H, W, C]
         let mut sums = vec![0.0; 2 * c]; // of dz (x - mean), of dz
@@ -297,9 +297,9 @@ impl Products<'_> {
             added[i % (2 * c)] += f64::from(part);
         }
         let narrow = |sums: Vec<f64>| sums.into_iter().map(|x| x as f32).collect::<Vec<_>>();
-        let b = &self.cases.b;
-        b.agrees(name, "fused", made.shape(), &numbers_of(&made), &dz)
-            && b.agrees(&format!("{name}, sums"), "fused", &[2, c], &narrow(added), &narrow(sums))
+        let (b, fused) = (&self.cases.b, Rung::Fused.name());
+        b.agrees(name, fused, made.shape(), &numbers_of(&made), &dz)
+            && b.agrees(&format!("{name}, sums"), fused, &[2, c], &narrow(added), &narrow(sums))
     }
 }
 
