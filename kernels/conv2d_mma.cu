@@ -57,20 +57,12 @@ template <typename T> struct Walk {
     __device__ static i32 steps(i32 taps, i32 channels) { return taps * per_tap(channels); }
     __device__ __forceinline__ void next()
     {
-        c += DEPTH<T>;
-        a += mma_tile::STEP_BYTES;
-        b += b_step;
-        if (c >= channels) {
-            c = 0;
-            a += a_tap;
-            b += b_tap;
-            if (++s == taps_w) {
-                s = 0;
-                r++;
-                a += a_row;
-                b += b_row;
-            }
-        }
+        const bool tap_ends = c + DEPTH<T> >= channels, row_ends = tap_ends && s + 1 == taps_w;
+        c = tap_ends ? 0 : c + DEPTH<T>;
+        s = row_ends ? 0 : s + tap_ends;
+        r += row_ends;
+        a += mma_tile::STEP_BYTES + (tap_ends ? a_tap : 0) + (row_ends ? a_row : 0);
+        b += b_step + (tap_ends ? b_tap : 0) + (row_ends ? b_row : 0);
     }
 };
 
@@ -113,9 +105,9 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands {
         w = w0 + (i64)k * filter + chunk;
         rows = ROWS * filter * size;
     }
-    __device__ __forceinline__ void load(T* a, T* b)
+    __device__ __forceinline__ void load(T* a, T* b, bool live)
     {
-        const bool inside = walk.c + chunk < g.c;
+        const bool inside = live && walk.c + chunk < g.c;
 #pragma unroll
         for (i32 j = 0; j < BM / ROWS; j++) {
             const bool valid = inside && (u32)(h[j] + walk.r) < (u32)g.h && (u32)(v[j] + walk.s) < (u32)g.w;
@@ -190,10 +182,10 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
         const i32 line = threadIdx.x / CHUNKS, c = n0 + threadIdx.x % CHUNKS * CHUNK<T>;
         w = w0 + (((i64)line * g.r + rows.tap) * g.s + columns.tap) * g.c + (c < g.c ? c : 0);
     }
-    __device__ __forceinline__ void load(T* a, T* b)
+    __device__ __forceinline__ void load(T* a, T* b, bool live)
     {
-        const bool inside = walk.c + chunk < g.k;
-        const i32 k = walk.c + threadIdx.x / CHUNKS;
+        const bool inside = live && walk.c + chunk < g.k;
+        const i32 k = walk.c + threadIdx.x / CHUNKS, lines = live ? g.k : 0;
 #pragma unroll
         for (i32 j = 0; j < BM / ROWS; j++) {
             const bool valid = inside && (u32)(p[j] - walk.r) < (u32)g.p && (u32)(q[j] - walk.s) < (u32)g.q;
@@ -202,7 +194,7 @@ template <typename T, i32 BM, i32 BN> struct InputOperands {
         const T* from = further(w, walk.b);
 #pragma unroll
         for (i32 j = 0; j < EACH; j++) {
-            cp_async16(b + to_b + j * LINES * BN, from, k + j * LINES < g.k ? 16 : 0);
+            cp_async16(b + to_b + j * LINES * BN, from, k + j * LINES < lines ? 16 : 0);
             from += (i64)LINES * g.r * g.s * g.c;
         }
         walk.next();
@@ -272,7 +264,7 @@ template <typename T, i32 BM, i32 BN> struct WeightOperands {
         }
         dq = DEPTH<T> % g.q, dp = DEPTH<T> / g.q % g.p, dn = DEPTH<T> / g.q / g.p;
     }
-    __device__ __forceinline__ void load(T* a, T* b)
+    __device__ __forceinline__ void load(T* a, T* b, bool) // beyond the last step no pixels are left
     {
         const i32 a_line = threadIdx.x / A_CHUNKS, b_line = threadIdx.x / B_CHUNKS;
         const i64 row = (i64)g.k * (i64)sizeof(T);
@@ -290,17 +282,12 @@ template <typename T, i32 BM, i32 BN> struct WeightOperands {
             const T* from = further(x, (i64)((n[j] * g.h + h) * g.w + v) * (i32)(g.c * sizeof(T)));
             cp_async16(b + to_b + j * B_LINES * BN, from, valid ? 16 : 0);
             // Additions with carries, where two divisions would cost more.
-            q[j] += dq;
-            p[j] += dp;
-            n[j] += dn;
-            if (q[j] >= g.q) {
-                q[j] -= g.q;
-                p[j]++;
-            }
-            if (p[j] >= g.p) {
-                p[j] -= g.p;
-                n[j]++;
-            }
+            const bool row_ends = q[j] + dq >= g.q;
+            q[j] += dq - (row_ends ? g.q : 0);
+            p[j] += dp + row_ends;
+            const bool picture_ends = p[j] >= g.p;
+            p[j] -= picture_ends ? g.p : 0;
+            n[j] += dn + picture_ends;
         }
         left -= DEPTH<T>;
     }

@@ -57,8 +57,8 @@ __device__ __forceinline__ void store_input_gradient(const mma_tile::Product<T, 
     const i64 pixels = (i64)g.n * rows.count * columns.count;
     const i32 c = n0 + product.column();
     const bool dense = g.stride_h == 1 && g.stride_w == 1; // the phase's pixels are the picture's
-    // A few rows at once: what is read for all of them is under way before the first is done.
-    constexpr i32 N = CHUNK<T>, MINE = BM / Product<T, BM, BN>::LANES, AT_ONCE = 2; // what registers allow
+    // A few rows at once, as many as registers allow: what is read for all of them is under way before the first is done.
+    constexpr i32 N = CHUNK<T>, MINE = BM / Product<T, BM, BN>::LANES, AT_ONCE = BM * BN > 4096 && sizeof(T) == 2 ? 4 : 2;
     const Numbers<N> by = sums ? Numbers<N>(norm, c, g.c) : Numbers<N>();
     f32 dw[N] = {}, db[N] = {};
 #pragma unroll 1

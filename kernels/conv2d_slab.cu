@@ -19,7 +19,7 @@
 //     asked for: filters        3   4   5   6   7   8   0   1   2 | 3   4  ..
 //                slab           sixths of the next  -   -   -     | sixths of the one after, where this one was
 //
-// Half precision, C and K multiples of 32, W at most 128 (src/ops/conv2d/ladder.rs).
+// Half precision, C and K multiples of 32, W at most 127, so that a sixth of a slab is 64 rows at most (src/ops/conv2d/ladder.rs).
 //
 // The reduction runs over channels outside and taps inside; in conv2d_mma.cu it is the other way round, so the last bits of a sum differ.
 //
@@ -49,8 +49,8 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
     i32 each, begin, next = 1, all;
     // What is read: this lane's row of fragment 0 under the tap at the slab's beginning; the tap as a bit, and the rows that it is further on; the
     // slab's first number.
-    i32 row_at, under = 0, slab = 0;
-    u32 seen_tap = 0;
+    i32 row_at, under = 0, slab;
+    u32 seen_tap = 1 << (TAPS - 1);
     u32 inside[P::FRAGMENTS_M]; // taps inside the picture, a bit each
     i32 place[P::FRAGMENTS_M];  // bytes from the slabs' beginning to this lane's rows
 
@@ -78,46 +78,44 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         each = ceil_div(rows, PIECES);
         begin = (PIECES - TAPS) * each;
         all = c / DEPTH<T>;
-        bring(0, 0, rows); // belongs to the first step's copies
+        slab = rows * DEPTH<T>; // turn() takes the other one
+        for (i32 j = 0; j < PIECES; j++) // belongs to the first step's copies
+            bring(0, j * each, true);
     }
 
-    __device__ __forceinline__ void bring(i32 number, i32 begin, i32 end)
+    // A sixth of a slab from row `begin` on, one or two rows by four threads.
+    __device__ __forceinline__ void bring(i32 number, i32 begin, bool wanted)
     {
+        const i32 lane = threadIdx.x / 4;
         T* const to = slabs + number % 2 * rows * DEPTH<T>;
-#pragma unroll 1
-        for (i32 row = begin + threadIdx.x / 4; row < end; row += ROWS) {
-            const bool there = first + row < pixels;
-            const T* from = x + (i64)row * channels + number * DEPTH<T>;
-            cp_async16(to + Stage<T, true, BM>::at(row, threadIdx.x % 4), from, there ? 16 : 0);
+#pragma unroll
+        for (i32 j = 0; j < 2; j++) {
+            const i32 row = begin + lane + j * ROWS;
+            const bool there = wanted && lane + j * ROWS < each && row < rows;
+            const T* const source = x + (i64)row * channels + number * DEPTH<T>;
+            if (there)
+                cp_async16(to + Stage<T, true, BM>::at(row, threadIdx.x % 4), source, first + row < pixels ? 16 : 0);
         }
     }
 
     // Together with the filters of the next step. Returns whether that is the last of its block of channels.
     __device__ __forceinline__ bool load()
     {
-        if (begin >= 0 && next < all)
-            bring(next, begin, begin + each < rows ? begin + each : rows);
+        bring(next, begin, begin >= 0 && next < all);
         begin += each;
-        if (begin < PIECES * each)
-            return false;
-        begin -= TAPS * each;
-        next++;
-        return true;
+        const bool ends = begin >= PIECES * each;
+        begin -= ends ? TAPS * each : 0;
+        next += ends;
+        return ends;
     }
 
     __device__ __forceinline__ void turn()
     {
         // r W + s for tap (r, s), flipped (2 - r) W + 2 - s.
-        if (seen_tap == 0) {
-            seen_tap = 1;
-        } else if (seen_tap == 1 << (TAPS - 1)) {
-            seen_tap = 1;
-            under = 0;
-            slab = rows * DEPTH<T> - slab; // the other one
-        } else {
-            seen_tap <<= 1;
-            under += seen_tap == 1 << 3 || seen_tap == 1 << 6 ? width - 2 : 1;
-        }
+        const bool first_tap = seen_tap == 1 << (TAPS - 1), row_ends = seen_tap == 1 << 2 || seen_tap == 1 << 5;
+        seen_tap = first_tap ? 1 : seen_tap << 1;
+        under = first_tap ? 0 : under + (row_ends ? width - 2 : 1);
+        slab = first_tap ? rows * DEPTH<T> - slab : slab; // the other one
         const i32 row = row_at + (FLIPPED ? 2 * width + 2 - under : under), size = sizeof(T);
         const i32 at = (slab + Stage<T, true, BM>::at(row, threadIdx.x % WARP / 16)) * size;
 #pragma unroll
@@ -141,11 +139,11 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands : Slabs<T, BM, BN, 
         to = Stage<T, true, BN>::at(threadIdx.x / 4, threadIdx.x % 4);
         w = w0 + (i64)k * TAPS * c + threadIdx.x % 4 * CHUNK<T>;
     }
-    __device__ __forceinline__ void load(T*, T* b)
+    __device__ __forceinline__ void load(T*, T* b, bool live)
     {
 #pragma unroll
         for (i32 j = 0; j < BN / ROWS; j++)
-            cp_async16(b + to + j * ROWS * DEPTH<T>, w + j * ROWS * TAPS * c, j < filters ? 16 : 0);
+            cp_async16(b + to + j * ROWS * DEPTH<T>, w + j * ROWS * TAPS * c, live && j < filters ? 16 : 0);
         w += Slabs<T, BM, BN, false>::load() ? DEPTH<T> - (TAPS - 1) * c : c;
     }
 };
@@ -182,11 +180,11 @@ template <typename T, i32 BM, i32 BN> struct InputOperands : Slabs<T, BM, BN, tr
         to = Stage<T, false, BN>::at(line, threadIdx.x % CHUNKS);
         w = w0 + (i64)line * TAPS * c + (from < c ? from : 0); // columns that don't exist are made of the first, and never stored
     }
-    __device__ __forceinline__ void load(T*, T* b)
+    __device__ __forceinline__ void load(T*, T* b, bool live)
     {
 #pragma unroll
         for (i32 j = 0; j < EACH; j++)
-            cp_async16(b + to + j * LINES * BN, w + j * LINES * TAPS * c);
+            cp_async16(b + to + j * LINES * BN, w + j * LINES * TAPS * c, live ? 16 : 0);
         w += Slabs<T, BM, BN, true>::load() ? (DEPTH<T> * TAPS - (TAPS - 1)) * c : c;
     }
 };

@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(THREADS, 2) conv_forward_stem(Conv g, const T*
         if (number + 1 < end)
             pixels.ask(g, x, Tile(g, number + 1));
         product.clear();
-#pragma unroll 1
+        // All rows as straight code: what the windows of two rows share is read once.
+#pragma unroll
         for (i32 r = 0; r < WINDOW; r++)
 #pragma unroll
             for (i32 half = 0; half < 2; half++) {
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(THREADS, 2) conv_weight_gradient_stem(Conv g, 
         cp_async_wait<1>();
         __syncthreads();
         T* const stage = gradients + (number - begin) % 2 * PIXELS * CHANNELS;
-#pragma unroll 1
+#pragma unroll 4 // what registers allow
         for (i32 p = 0; p < TILE_P; p++) { // 16 pixels of the reduction are a row of the tile
             u32 fa[4], fb[4];
             of_gradients.load(fa, stage + p * TILE_Q * CHANNELS, 0, 0);

@@ -34,33 +34,57 @@ template <typename T> struct Tile {
     static constexpr i32 X = PIXELS * CHANNELS; // numbers before x
     T* stage;
     i32 rows; // of x
-    __device__ static i32 numbers(i32 rows) { return (PIXELS + rows + 1) * CHANNELS; }
+    __device__ static i32 numbers(i32 rows) { return (PIXELS + rows) * CHANNELS + THREADS; }
     __device__ u16* inside() const { return (u16*)(stage + X + rows * CHANNELS); }
+};
 
-    // Starts a tile's copies. What is outside all pictures is 0.
-    __device__ __forceinline__ void ask(const Conv& g, const T* x, const T* dy, i64 m0, i32 k0, i32 c0) const
+// Brings tiles, a quarter at a time: two lines of dy or none, and two of every eight lines of x, by all threads. What is outside all pictures is 0. No branches:
+// see mma_tile.cuh.
+template <typename T> struct Copies {
+    static constexpr i32 LINES = THREADS / CHUNKS, QUARTERS = 4; // 4 quarters of 2 x 32 lines: the 64 + 2 W + 2 of x fit
+    u32 m;          // the next tile's first pixel
+    u32 place, far; // where pixel pixel() of the next tile lies, and a tile further: rows << 16 | columns
+    i32 dy_at, x_at; // this thread's first chunk of the next tile, counted in numbers. What 32 bits don't hold the host refuses
+    __device__ static i32 line() { return threadIdx.x / CHUNKS; } // of this thread's first chunk
+    __device__ static i32 pixel() { return threadIdx.x % PIXELS; } // whose taps this thread looks at
+    __device__ __forceinline__ Copies(const Conv& g, i32 begin, i32 k0, i32 c0) : m((u32)begin * PIXELS)
+    {
+        const i32 chunk = threadIdx.x % CHUNKS * 8;
+        dy_at = ((i32)m + line()) * g.k + k0 + chunk;
+        x_at = ((i32)m - g.w - 1 + line()) * g.c + c0 + chunk;
+        const u32 i = m + pixel();
+        place = i / g.w % g.h << 16 | i % g.w;
+        far = PIXELS / g.w % g.h << 16 | PIXELS % g.w;
+    }
+    __device__ __forceinline__ void quarter(const Conv& g, const T* x, const T* dy, const Tile<T>& tile, i32 number, bool live)
     {
         const u32 pixels = (u32)g.n * g.h * g.w;
-        const i32 chunk = threadIdx.x % CHUNKS, k = k0 + chunk * 8, c = c0 + chunk * 8; // 256 is a multiple of 8
+        const i32 to = Lines<T>::at(line(), threadIdx.x % CHUNKS); // 32 lines further on the swizzle is the same
+        if (number < PIXELS / LINES) {
+            const bool there = live && m + line() + number * LINES < pixels;
+            cp_async16(tile.stage + to + number * LINES * CHANNELS, dy + (dy_at + number * LINES * g.k), there ? 16 : 0);
+        }
 #pragma unroll
-        for (i32 j = 0; j < PIXELS * CHUNKS / THREADS; j++) {
-            const i32 line = threadIdx.x / CHUNKS + j * (THREADS / CHUNKS);
-            const bool there = (u32)m0 + line < pixels;
-            cp_async16(stage + Lines<T>::at(line, chunk), dy + (m0 + line) * g.k + k, there ? 16 : 0);
+        for (i32 j = number * 2; j < number * 2 + 2; j++) {
+            const bool there = live && line() + j * LINES < tile.rows;
+            const bool inside = m - g.w - 1 + line() + j * LINES < pixels; // before all pictures it is a very large number
+            if (there)
+                cp_async16(tile.stage + Tile<T>::X + to + j * LINES * CHANNELS, x + (x_at + j * LINES * g.c), inside ? 16 : 0);
         }
-        const i64 first = m0 - g.w - 1;
-        for (i32 line = threadIdx.x / CHUNKS; line < rows; line += THREADS / CHUNKS) {
-            const bool there = (u32)first + line < pixels;
-            cp_async16(stage + X + Lines<T>::at(line, chunk), x + (first + line) * g.c + c, there ? 16 : 0);
-        }
-        if (threadIdx.x < PIXELS) {
-            const u32 m = (u32)m0 + threadIdx.x;
-            const i32 q = m % g.w, p = m / g.w % g.h;
-            u32 taps = 0;
-            for (i32 tap = 0; tap < TAPS; tap++)
-                taps |= (u32)(m < pixels && (u32)(p + tap / 3 - 1) < (u32)g.h && (u32)(q + tap % 3 - 1) < (u32)g.w) << tap;
-            inside()[threadIdx.x] = (u16)taps;
-        }
+        if (number < QUARTERS - 1)
+            return;
+        const i32 p = place >> 16, q = place & 0xffff;
+        u32 taps = 0;
+#pragma unroll
+        for (i32 tap = 0; tap < TAPS; tap++)
+            taps |= (u32)((u32)(p + tap / 3 - 1) < (u32)g.h && (u32)(q + tap % 3 - 1) < (u32)g.w) << tap;
+        tile.inside()[threadIdx.x] = (u16)(m + pixel() < pixels ? taps : 0); // the first 64 are read: a branch would cost more than the others
+        m += PIXELS;
+        dy_at += PIXELS * g.k;
+        x_at += PIXELS * g.c;
+        place += far;
+        place += (place & 0xffff) >= (u32)g.w ? (1 << 16) - g.w : 0;
+        place -= place >> 16 >= (u32)g.h ? g.h << 16 : 0;
     }
 };
 
@@ -81,53 +105,74 @@ __global__ void __launch_bounds__(THREADS, 1) conv_weight_gradient_taps(Conv g, 
 
     // dy turned: fragments of 16 output channels by 16 pixels. x turned: of an ldmatrix's four matrices two lie along the pixels, 8 each, and
     // two under neighbouring taps; the ninth tap has none, and takes 32 pixels at once. `pixel` is whose taps a lane asks for.
+    constexpr i32 PAIRS = TAPS / 2, PARTS = PIXELS / 16;
     const mma_tile::Fragments<T, false, CHANNELS, 4, true> of_dy(0);
     const i32 pixel = matrix % 2 * 8 + lane % 8, ninth_pixel = lane;
-    i32 of_x[TAPS / 2 + 1];
+    i32 of_x[PAIRS + 1];
 #pragma unroll
-    for (i32 j = 0; j <= TAPS / 2; j++) {
-        const i32 tap = j < TAPS / 2 ? j * 2 + matrix / 2 : TAPS - 1;
-        of_x[j] = Tile<T>::X + Lines<T>::at((j < TAPS / 2 ? pixel : ninth_pixel) + tap / 3 * g.w + tap % 3, warp);
+    for (i32 j = 0; j <= PAIRS; j++) {
+        const i32 tap = j < PAIRS ? j * 2 + matrix / 2 : TAPS - 1;
+        of_x[j] = Tile<T>::X + Lines<T>::at((j < PAIRS ? pixel : ninth_pixel) + tap / 3 * g.w + tap % 3, warp);
     }
     f32 sum[4][TAPS][4] = {};
+    Copies<T> copies(g, begin, k0, c0);
     auto tile = [&](i32 number) { return Tile<T>{stages + (number - begin) % STAGES * Tile<T>::numbers(rows), rows}; };
-    auto ask = [&](i32 number) {
-        if (number < end)
-            tile(number).ask(g, x, dy, (i64)number * PIXELS, k0, c0);
+    for (i32 i = 0; i < STAGES - 1; i++) {
+#pragma unroll
+        for (i32 quarter = 0; quarter < Copies<T>::QUARTERS; quarter++)
+            copies.quarter(g, x, dy, tile(begin + i), quarter, begin + i < end);
         cp_async_commit();
-    };
-    for (i32 i = 0; i < STAGES - 1; i++)
-        ask(begin + i);
+    }
     for (i32 number = begin; number < end; number++) {
         cp_async_wait<STAGES - 2>(); // this thread's copies for the tile are there
         __syncthreads();             // everybody's are, and everybody is done with the stage that is filled next
-        ask(number + STAGES - 1);
         T* const stage = tile(number).stage;
-        const u16* const inside = tile(number).inside();
-        u32 ninth[4]; // of 32 pixels
+        const Tile<T> next = tile(number + STAGES - 1);
+        // Read at once, since ldmatrix waits for where they send it. Of 32 pixels: a lane's taps in part 0 and in part 1, 16 bits each, and bit 14
+        // for the ninth.
+        u32 taps[PARTS / 2];
 #pragma unroll
-        for (i32 m = 0; m < PIXELS; m += 16) {
-            u32 fa[4][4], fb[4];
+        for (i32 i = 0; i < PARTS / 2; i++) {
+            const u16* const inside = tile(number).inside() + i * 32;
+            const u32 both = inside[pixel] | (u32)inside[16 + pixel] << 16;
+            taps[i] = both >> matrix / 2 | (u32)(inside[ninth_pixel] >> (TAPS - 1)) << 14;
+        }
+        u32 fa[2][4][4], fb[2][4], ninth[4]; // one is read while the other is multiplied; of the ninth tap 32 pixels
+        auto read_dy = [&](i32 part) {
 #pragma unroll
             for (i32 i = 0; i < 4; i++)
-                of_dy.load(fa[i], stage + m * CHANNELS, i, 0);
-            if (m % 32 == 0)
-                ldmatrix_x4_trans(ninth, inside[m + ninth_pixel] >> (TAPS - 1) & 1 ? stage + of_x[TAPS / 2] + m * CHANNELS : zeros);
-            const u32 taps = inside[m + pixel] >> matrix / 2;
+                of_dy.load(fa[part % 2][i], stage + part * 16 * CHANNELS, i, 0);
+        };
+        auto read_x = [&](i32 part, i32 pair) {
+            ldmatrix_x4_trans(fb[pair % 2], taps[part / 2] >> (part % 2 * 16 + pair * 2) & 1 ? stage + of_x[pair] + part * 16 * CHANNELS : zeros);
+        };
+        read_x(0, 0);
+        read_dy(0);
 #pragma unroll
-            for (i32 j = 0; j <= TAPS / 2; j++) {
-                if (j < TAPS / 2)
-                    ldmatrix_x4_trans(fb, taps >> j * 2 & 1 ? stage + of_x[j] + m * CHANNELS : zeros);
+        for (i32 part = 0; part < PARTS; part++) {
+            if (part % 2 == 0)
+                ldmatrix_x4_trans(ninth, taps[part / 2] >> 14 & 1 ? stage + of_x[PAIRS] + part * 16 * CHANNELS : zeros);
 #pragma unroll
-                for (i32 e = 0; e < (j < TAPS / 2 ? 2 : 1); e++) {
-                    const i32 r = m % 32 / 8; // registers of the ninth tap
-                    const u32 pair[2] = {j < TAPS / 2 ? fb[e * 2] : ninth[r], j < TAPS / 2 ? fb[e * 2 + 1] : ninth[r + 1]};
+            for (i32 j = 0; j <= PAIRS; j++) {
+                if (j == 1)
+                    copies.quarter(g, x, dy, next, part, number + STAGES - 1 < end);
+                if (j == 2 && part + 1 < PARTS)
+                    read_dy(part + 1);
+                if (j + 1 < PAIRS)
+                    read_x(part, j + 1);
+                else if (j == PAIRS - 1 && part + 1 < PARTS)
+                    read_x(part + 1, 0);
+#pragma unroll
+                for (i32 e = 0; e < (j < PAIRS ? 2 : 1); e++) {
+                    const i32 r = part % 2 * 2; // registers of the ninth tap
+                    const u32 pair[2] = {j < PAIRS ? fb[j % 2][e * 2] : ninth[r], j < PAIRS ? fb[j % 2][e * 2 + 1] : ninth[r + 1]};
 #pragma unroll
                     for (i32 i = 0; i < 4; i++)
-                        mma_m16n8k16<T>(sum[i][j * 2 + e], fa[i], pair);
+                        mma_m16n8k16<T>(sum[i][j * 2 + e], fa[part % 2][i], pair);
                 }
             }
         }
+        cp_async_commit();
     }
     cp_async_wait<0>();
     f32* const out = partial + blockIdx.y * (i64)g.k * TAPS * g.c;

@@ -30,8 +30,9 @@
 //
 // The operands are a struct with
 //     static constexpr bool A_ALONG_K, B_ALONG_K   chunks of 16 bytes of a (of b) run along k (its stage is [row][k]), or along m (n) ([k][row])
-//     void load(T* a, T* b)                        starts the copies of the next step's numbers to their stages, by all threads of the block;
-//                                                  numbers that don't exist become 0. It is called once for each step, in order.
+//     void load(T* a, T* b, bool live)             starts the copies of the next step's numbers to their stages, by all threads of the block;
+//                                                  numbers that don't exist become 0, as all do unless `live`. It is called once for each
+//                                                  step, in order, and some more times at the end. No branches (see multiply)
 // and places chunks in a stage with Stage<..>::at. Operands that keep a somewhere else have BRINGS_A false, and
 //     void turn()                                  goes on to the next step's a, by all threads
 //     const T* row(i32 i, i32 half)                where this lane's row of fragment i is, as for ldmatrix
@@ -190,14 +191,10 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
         const Fragments<T, Operands::B_ALONG_K, BN, FRAGMENTS_N / 2, false> of_b(warp_n());
         clear();
         auto load = [&](i32 step) {
-            if (step < steps) {
-                T* stage = shared + step % STAGES * STAGE;
-                operands.load(stage, stage + OF_A);
-            }
-            cp_async_commit(); // an empty group at the end keeps the count of groups in flight
+            T* stage = shared + step % STAGES * STAGE;
+            operands.load(stage, stage + OF_A, step < steps);
+            cp_async_commit(); // a group at the end, of zeros, keeps the count of groups in flight
         };
-        for (i32 step = 0; step < STAGES - 1; step++)
-            load(step);
         u32 fa[2][FRAGMENTS_M][4], fb[2][FRAGMENTS_N / 2][4]; // one is read while the other is multiplied
         auto read = [&](i32 step, i32 half) {
             T* const stage = shared + step % STAGES * STAGE;
@@ -215,23 +212,35 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
                 as_operand<T>(fb[half][j]);
             }
         };
-        auto ready = [&](i32 step) {
-            if (step < steps) {
-                cp_async_wait<STAGES - 2>(); // this thread's copies for the step are there
-                __syncthreads();             // everybody's are, and everybody has read the stage that is filled next
-                if constexpr (!Operands::BRINGS_A)
-                    operands.turn();
-                read(step, 0);
-            }
+        auto turn = [&] {
+            if constexpr (!Operands::BRINGS_A)
+                operands.turn();
         };
-        ready(0);
-        for (i32 step = 0; step < steps; step++) {
-            load(step + STAGES - 1);
+        auto wait = [&] {
+            cp_async_wait<STAGES - 2>(); // this thread's copies for the next step are there
+            __syncthreads();             // everybody's are, and everybody has read the stage that is filled next
+        };
+        if (steps == 0)
+            return;
+        for (i32 step = 0; step < STAGES - 1; step++)
+            load(step);
+        turn();
+        wait();
+        read(0, 0);
+        // No branch in here: the compiler puts what finds addresses between the mma, which leave most of a warp's issue slots free. Behind a
+        // branch it would stand alone, and the tensor cores with it.
+        for (i32 step = 0; step < steps - 1; step++) {
             read(step, 1);
+            turn();
             multiply_add(fa[0], fb[0]);
-            ready(step + 1);
+            load(step + STAGES - 1);
+            wait();
+            read(step + 1, 0);
             multiply_add(fa[1], fb[1]);
         }
+        read(steps - 1, 1);
+        multiply_add(fa[0], fb[0]);
+        multiply_add(fa[1], fb[1]);
         cp_async_wait<0>();
     }
 

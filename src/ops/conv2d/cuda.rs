@@ -124,9 +124,9 @@ fn taps_tiles(g: &Geometry) -> usize {
     (g.n * g.p * g.q).div_ceil(TAPS_PIXELS)
 }
 
-/// Shared memory of a block: three stages of dy, the slab under it and a line of which taps are inside, and zeros.
+/// Shared memory of a block: three stages of dy, the slab under it and 16 bits for each thread, and zeros.
 fn taps_shared(g: &Geometry) -> usize {
-    2 * TAPS_CHANNELS * (3 * (TAPS_PIXELS + TAPS_PIXELS + 2 * g.w + 2 + 1) + 1)
+    2 * (3 * (TAPS_CHANNELS * (TAPS_PIXELS + TAPS_PIXELS + 2 * g.w + 2) + THREADS as usize) + TAPS_CHANNELS)
 }
 
 fn takes_stem(g: &Geometry, dtype: DType) -> bool {

@@ -46,13 +46,13 @@ pub(super) fn is_stem(g: &Geometry, dtype: DType) -> bool {
 pub(super) fn is_slab(g: &Geometry, dtype: DType) -> bool {
     let window = [g.r, g.s] == [3, 3] && g.stride == [1, 1] && g.padding == [1, 1];
     let channels = g.c > 0 && g.k > 0 && g.c.is_multiple_of(32) && g.k.is_multiple_of(32);
-    dtype.is_half() && window && channels && g.w <= 128
+    dtype.is_half() && window && channels && g.w <= 127
 }
 
 /// Whether the kernel that makes such a window's weight gradient of all taps at once serves a layer: 64 channels of both sides are a block, and three of
 /// its slabs have to fit.
 pub(super) fn is_taps(g: &Geometry, dtype: DType) -> bool {
-    is_slab(g, dtype) && g.c.is_multiple_of(64) && g.k.is_multiple_of(64) && g.w <= 64
+    is_slab(g, dtype) && g.c.is_multiple_of(64) && g.k.is_multiple_of(64) && g.w <= 64 && g.h <= 1 << 14
 }
 
 /// One of a convolution's three products.
