@@ -48,43 +48,64 @@ KERNEL(batch_norm_tile_sums<f32>)
 KERNEL(batch_norm_tile_sums<f16>)
 KERNEL(batch_norm_tile_sums<bf16>)
 
-// Adds the tiles of 8 channels in f64: each of a block's 128 rows of threads takes every 128th tile, then the 128 sums are added in order.
-// Channel 8 * blockIdx.x + threadIdx.x % 8; the result is valid in the first 8 threads. All threads of the block take part.
+// Adds the tiles of 2 channels in f64: a block's threads are pairs, one thread for each channel, and each of its `lanes` pairs takes every
+// lanes-th tile. Then the pairs of a warp are added, then the warps. Channel 2 * blockIdx.x + threadIdx.x % 2; the result is valid in the
+// first 2 threads. All threads of the block take part, whole warps; how many there are is a function of `tiles` (src/ops/batch_norm/cuda.rs).
 //
-// A convolution's epilogue leaves thousands of tiles, and one thread after the other would wait half a microsecond for each: so there
-// are many threads, and four loads of each on their way.
-#define CHANNELS 8
-#define TILE_LANES 128
+// A convolution's epilogue leaves thousands of tiles, few bytes all in all: the time is that of loads that wait for each other. So blocks are many,
+// with few channels each, though each 32 bytes are then fetched by four of them from the second-level cache; and a thread starts the loads of eight
+// tiles before it adds the first.
+#define CHANNELS 2
+#define TILES_AT_ONCE 8
+
+// The sum over those lanes of a warp that have the same channel; each of them gets it.
+__device__ __forceinline__ f64 sum_of_channel(f64 x)
+{
+    for (i32 lanes = WARP / 2; lanes >= CHANNELS; lanes /= 2)
+        x += shuffle_xor(x, lanes);
+    return x;
+}
 __device__ __forceinline__ void channel_sums(const f32* partial, i32 tiles, i32 c, f64& first, f64& second)
 {
-    __shared__ f64 sums[2][TILE_LANES][CHANNELS];
-    const i32 lane = threadIdx.x % CHANNELS, row = threadIdx.x / CHANNELS, channel = blockIdx.x * CHANNELS + lane;
+    __shared__ f64 sums[2][1024 / WARP][CHANNELS];
+    const i32 side = threadIdx.x % CHANNELS, lanes = blockDim.x / CHANNELS, channel = blockIdx.x * CHANNELS + side;
+    const i32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     first = second = 0;
-    if (channel < c) {
-#pragma unroll 4
-        for (i32 tile = row; tile < tiles; tile += TILE_LANES) {
-            first += partial[((i64)tile * 2) * c + channel];
-            second += partial[((i64)tile * 2 + 1) * c + channel];
+    if (channel < c)
+        for (i32 tile = threadIdx.x / CHANNELS; tile < tiles; tile += TILES_AT_ONCE * lanes) {
+            f32 a[TILES_AT_ONCE], b[TILES_AT_ONCE];
+#pragma unroll
+            for (i32 e = 0; e < TILES_AT_ONCE; e++) {
+                const i32 at = tile + e * lanes;
+                const f32* p = partial + (i64)at * 2 * c + channel;
+                a[e] = at < tiles ? p[0] : 0;
+                b[e] = at < tiles ? p[c] : 0;
+            }
+#pragma unroll
+            for (i32 e = 0; e < TILES_AT_ONCE; e++) {
+                first += a[e];
+                second += b[e];
+            }
         }
+    first = sum_of_channel(first);
+    second = sum_of_channel(second);
+    if (lane < CHANNELS) {
+        sums[0][warp][side] = first;
+        sums[1][warp][side] = second;
     }
-    sums[0][row][lane] = first;
-    sums[1][row][lane] = second;
     __syncthreads();
-    // The 128 sums in two steps: 16 threads add 8 each, then the first adds the 16.
-    if (row < 16)
-        for (i32 i = 1; i < 8; i++) {
-            first = sums[0][row * 8][lane] += sums[0][row * 8 + i][lane];
-            second = sums[1][row * 8][lane] += sums[1][row * 8 + i][lane];
-        }
-    __syncthreads();
-    if (row == 0)
-        for (i32 i = 1; i < 16; i++) {
-            first += sums[0][i * 8][lane];
-            second += sums[1][i * 8][lane];
-        }
+    if (warp > 0)
+        return;
+    first = second = 0;
+    for (i32 from = lane / CHANNELS; from < blockDim.x / WARP; from += WARP / CHANNELS) {
+        first += sums[0][from][side];
+        second += sums[1][from][side];
+    }
+    first = sum_of_channel(first);
+    second = sum_of_channel(second);
 }
 
-// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 8.
+// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 2.
 __global__ void __launch_bounds__(1024) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
                                                          f32* mean, f32* invstd, f32* running_mean, f32* running_var)
 {
@@ -180,7 +201,7 @@ KERNEL(batch_norm_reduce<f32>)
 KERNEL(batch_norm_reduce<f16>)
 KERNEL(batch_norm_reduce<bf16>)
 
-// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 8.
+// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 2.
 __global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
 {
     const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;

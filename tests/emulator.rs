@@ -151,7 +151,8 @@ const CASES: &[(&str, Body)] = &[
             vec![2, 13, 11, 17],
             vec![3, 1, 1, 3],
             vec![259, 40],
-            vec![7, 12], // packs of f32, none of half precision
+            vec![7, 12],   // packs of f32, none of half precision
+            vec![8300, 3], // tiles enough that more than a warp adds them, and a block of channels that isn't full
         ] {
             for mode in 0..8 {
                 let (training, residual, relu) = (mode & 1 != 0, mode & 2 != 0, mode & 4 != 0);

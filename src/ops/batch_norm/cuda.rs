@@ -10,9 +10,8 @@ use crate::{Error, Result};
 /// Rows whose sums are taken in f32 before f64 takes over, and threads side by side along the channels; `norm_sums.cuh` says the same.
 const TILE_ROWS: usize = 128;
 const SIDE: usize = 8;
-/// Channels of a block that adds the tiles' sums, and its threads; `batch_norm.cu` says the same.
-const FINISH_CHANNELS: usize = 8;
-const FINISH_THREADS: u32 = 1024;
+/// Channels of a block that adds the tiles' sums; `batch_norm.cu` says the same.
+const FINISH_CHANNELS: usize = 2;
 
 geometry! {
     /// What turns `x` into `z`: `[C]` f32 each.
@@ -104,9 +103,11 @@ impl Sizes {
     }
 }
 
-/// A block for each few channels, to add what tiles have left.
-fn finish(channels: usize) -> Launch {
-    Launch { block: [FINISH_THREADS, 1, 1], ..Launch::blocks(channels.div_ceil(FINISH_CHANNELS)) }
+/// A block for each few channels, to add what tiles have left: of so many threads, in whole warps, that each adds four tiles; or more tiles, where
+/// they are too many for a block.
+fn finish(channels: usize, tiles: usize) -> Launch {
+    let threads = (tiles.div_ceil(4) * FINISH_CHANNELS).next_power_of_two().clamp(32, 1024) as u32;
+    Launch { block: [threads, 1, 1], ..Launch::blocks(channels.div_ceil(FINISH_CHANNELS)) }
 }
 
 /// The sums of `x` and of its squares over each tile of rows: `[tiles, 2, C]`.
@@ -133,7 +134,7 @@ pub(super) fn finish_statistics(
     let out = (mean.address_mut()?, invstd.address_mut()?, running_mean.address_mut()?, running_var.address_mut()?);
     let arguments = (partial.address(), tiles, s.m, s.c, eps, momentum, out.0, out.1, out.2, out.3);
     // SAFETY: `partial` is [tiles, 2, c], the four results are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_finish"), finish(s.c as usize), arguments) }
+    unsafe { gpu.launch(kernel!("batch_norm_finish"), finish(s.c as usize, tiles as usize), arguments) }
 }
 
 /// 1 / sqrt(var + eps) of the running variance.
@@ -197,7 +198,7 @@ pub(crate) fn finish_reduce(
     let (tiles, c) = (partial.shape()[0] as i32, invstd.numel());
     let arguments = (partial.address(), tiles, c as i32, invstd.address(), dw.address_mut()?, db.address_mut()?);
     // SAFETY: `partial` is [tiles, 2, c], the others are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), finish(c), arguments) }
+    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), finish(c, tiles as usize), arguments) }
 }
 
 /// `dx` from `dz`, or from `dy` with [`Mask::Input`]. Without a `dz` of its own, `dx` holds it at the start.
