@@ -106,7 +106,7 @@ __device__ __forceinline__ void channel_sums(const f32* partial, i32 tiles, i32 
 }
 
 // partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 2.
-__global__ void __launch_bounds__(1024) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
+__global__ void __launch_bounds__(1024, 1) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
                                                          f32* mean, f32* invstd, f32* running_mean, f32* running_var)
 {
     const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
@@ -132,35 +132,67 @@ __global__ void batch_norm_fixed(const f32* running_var, f64 eps, f32* invstd, i
 }
 KERNEL(batch_norm_fixed)
 
+// N numbers as they lie in memory: a load that is under way is waited for where its numbers are first looked at, which is in `at`.
+template <typename T, i32 N> struct Raw {
+    alignas(N * sizeof(T)) T numbers[N];
+    __device__ __forceinline__ void load(const T* p)
+    {
+        if constexpr (N == 1)
+            numbers[0] = *p;
+        else
+            *(Vec4*)numbers = *(const Vec4*)p;
+    }
+    __device__ __forceinline__ f32 at(i32 j) const { return to_f32(numbers[j]); }
+};
+
+// The passes below have as many blocks as processors hold at a time (src/ops/batch_norm/cuda.rs), so that a thread fetches its channels' numbers
+// once for many packs; and it starts the loads of two packs before it uses the first, so that few threads keep memory busy. Where a step along
+// the grid is no multiple of the channels, each pack has other ones: there is no place in registers for their numbers and a second pack.
+#define PACKS_IF_CHANNELS_STAY 2
+
 // y = x normalised, plus the residual (or null), clipped if `relu`. Channels are the last axis: element i has channel i % c. There
 // are fewer than 2^32 elements: a 64-bit division takes many times as long, and registers.
-template <typename T, i32 N>
+template <typename T, i32 N, i32 PACKS>
 __device__ __forceinline__ void apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    const i64 far = step() * N;
-    const bool stays = channel_stays(far, c);
+    const i32 far = (i32)step() * N;
     Numbers<N> by(norm, (u32)(first() * N) % c, c);
-    for (i64 i = first() * N; i < n; i += far) {
-        if (!stays)
-            by = Numbers<N>(norm, (u32)i % c, c);
-        f32 v[N], r[N] = {};
-        load_some(x + i, v);
-        if (residual)
-            load_some(residual + i, r);
-        for (i32 j = 0; j < N; j++) {
-            v[j] = by.of(v[j], j) + r[j];
-            if (relu && v[j] <= 0)
-                v[j] = 0;
+    for (i64 i = first() * N; i < n; i += PACKS * far) {
+        Raw<T, N> here[PACKS], added[PACKS];
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++)
+            if (i + e * far < n) {
+                here[e].load(x + i + e * far);
+                if (residual)
+                    added[e].load(residual + i + e * far);
+            }
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++) {
+            const i64 at = i + e * far;
+            if (at >= n)
+                break;
+            if (PACKS == 1)
+                by = Numbers<N>(norm, (u32)at % c, c);
+            f32 v[N];
+            for (i32 j = 0; j < N; j++) {
+                v[j] = by.of(here[e].at(j), j) + (residual ? added[e].at(j) : 0);
+                if (relu && v[j] <= 0)
+                    v[j] = 0;
+            }
+            store_some(y + at, v);
         }
-        store_some(y + i, v);
     }
 }
-template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
+template <typename T>
+__global__ void __launch_bounds__(256, 4) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    if (c % Pack<T>::N == 0)
-        apply<T, Pack<T>::N>(x, residual, norm, y, n, c, relu);
+    constexpr i32 N = Pack<T>::N;
+    if (c % N == 0 && channel_stays(step() * N, c))
+        apply<T, N, PACKS_IF_CHANNELS_STAY>(x, residual, norm, y, n, c, relu);
+    else if (c % N == 0)
+        apply<T, N, 1>(x, residual, norm, y, n, c, relu);
     else
-        apply<T, 1>(x, residual, norm, y, n, c, relu);
+        apply<T, 1, 1>(x, residual, norm, y, n, c, relu);
 }
 KERNEL(batch_norm_apply<f32>)
 KERNEL(batch_norm_apply<f16>)
@@ -202,7 +234,7 @@ KERNEL(batch_norm_reduce<f16>)
 KERNEL(batch_norm_reduce<bf16>)
 
 // partial [tiles, 2, c] -> dw, db [c]. Grid: c / 2.
-__global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
+__global__ void __launch_bounds__(1024, 1) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
 {
     const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
     f64 first, second;
@@ -215,39 +247,52 @@ __global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* part
 KERNEL(batch_norm_reduce_finish)
 
 // dx from dz; with MASK_INPUT from dy. dx may take the place of dz. In evaluation dw and db are null.
-template <typename T, i32 N>
+template <typename T, i32 N, i32 PACKS>
 __device__ __forceinline__ void input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx, i64 n, u32 c, i32 mask)
 {
     const f32 share = 1 / (f32)((u32)n / c); // 1 / M
-    const i64 far = step() * N;
-    const bool stays = channel_stays(far, c);
+    const i32 far = (i32)step() * N;
     const i32 begin = (u32)(first() * N) % c;
     Numbers<N> by(norm, begin, c);
     Shares<N> shares(norm, dw, db, share, begin, c);
-    for (i64 i = first() * N; i < n; i += far) {
-        if (!stays) {
-            by = Numbers<N>(norm, (u32)i % c, c);
-            shares = Shares<N>(norm, dw, db, share, (u32)i % c, c);
+    for (i64 i = first() * N; i < n; i += PACKS * far) {
+        Raw<T, N> here[PACKS], arrived[PACKS];
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++)
+            if (i + e * far < n) {
+                here[e].load(x + i + e * far);
+                arrived[e].load(dz + i + e * far);
+            }
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++) {
+            const i64 at = i + e * far;
+            if (at >= n)
+                break;
+            if (PACKS == 1) {
+                by = Numbers<N>(norm, (u32)at % c, c);
+                shares = Shares<N>(norm, dw, db, share, (u32)at % c, c);
+            }
+            f32 d[N];
+            for (i32 j = 0; j < N; j++) {
+                const f32 v = here[e].at(j);
+                d[j] = mask == MASK_INPUT && !(by.of(v, j) > 0) ? 0 : arrived[e].at(j);
+                d[j] = by.scale[j] * shares.taken_from(d[j], v - by.mean[j], j);
+            }
+            store_some(dx + at, d);
         }
-        f32 v[N], d[N];
-        load_some(x + i, v);
-        load_some(dz + i, d);
-        for (i32 j = 0; j < N; j++) {
-            if (mask == MASK_INPUT && !(by.of(v[j], j) > 0))
-                d[j] = 0;
-            d[j] = by.scale[j] * shares.taken_from(d[j], v[j] - by.mean[j], j);
-        }
-        store_some(dx + i, d);
     }
 }
 template <typename T>
-__global__ void __launch_bounds__(256) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
+__global__ void __launch_bounds__(256, 3) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
                                                                 i64 n, u32 c, i32 mask)
 {
-    if (c % Pack<T>::N == 0)
-        input_gradient<T, Pack<T>::N>(x, dz, norm, dw, db, dx, n, c, mask);
+    constexpr i32 N = Pack<T>::N;
+    if (c % N == 0 && channel_stays(step() * N, c))
+        input_gradient<T, N, PACKS_IF_CHANNELS_STAY>(x, dz, norm, dw, db, dx, n, c, mask);
+    else if (c % N == 0)
+        input_gradient<T, N, 1>(x, dz, norm, dw, db, dx, n, c, mask);
     else
-        input_gradient<T, 1>(x, dz, norm, dw, db, dx, n, c, mask);
+        input_gradient<T, 1, 1>(x, dz, norm, dw, db, dx, n, c, mask);
 }
 KERNEL(batch_norm_input_gradient<f32>)
 KERNEL(batch_norm_input_gradient<f16>)

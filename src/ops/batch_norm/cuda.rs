@@ -12,6 +12,12 @@ const TILE_ROWS: usize = 128;
 const SIDE: usize = 8;
 /// Channels of a block that adds the tiles' sums; `batch_norm.cu` says the same.
 const FINISH_CHANNELS: usize = 2;
+/// Packs that a thread of the passes over all numbers takes at once; `batch_norm.cu` says the same.
+const PACKS: usize = 2;
+/// Blocks that a processor holds of the pass that applies a norm, and of its input gradient, whose registers allow fewer; `batch_norm.cu` says the
+/// same.
+const APPLY_RESIDENT: usize = 4;
+const GRADIENT_RESIDENT: usize = 3;
 
 geometry! {
     /// What turns `x` into `z`: `[C]` f32 each.
@@ -91,6 +97,13 @@ impl Sizes {
         Launch::blocks((self.n / self.pack).div_ceil(THREADS as usize).min(MOST))
     }
 
+    /// Threads that take [`PACKS`] packs at once or more, in no more blocks than processors hold at a time, `resident` each: what a thread fetches
+    /// of its channels serves several packs, and no block waits for another's place.
+    fn in_one_turn(&self, resident: usize) -> Launch {
+        let each = THREADS as usize * PACKS;
+        Launch::blocks((self.n / self.pack).div_ceil(each).min(resident * PROCESSORS))
+    }
+
     /// A block for each tile and as many channels as 8 threads take.
     pub fn by_tile(&self) -> Launch {
         let grid = [self.tiles as u32, (self.c as usize).div_ceil(SIDE * self.pack) as u32, 1];
@@ -158,7 +171,7 @@ pub(super) fn normalize(
     let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c as u32, i32::from(relu));
     // SAFETY: x, y and the residual (or none) have n numbers of the kernel's type, the statistics are [c] f32; memory is aligned to
     // 256 bytes, so packs of 16 bytes are too.
-    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, s.by_pack(), arguments) }
+    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, s.in_one_turn(APPLY_RESIDENT), arguments) }
 }
 
 /// `dw` and `db`. With [`Mask::Output`] `dy` becomes `dz`.
@@ -218,5 +231,7 @@ pub(super) fn input_gradient(
     let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c as u32, mask.number());
     // SAFETY: x, dz and dx have n numbers of the kernel's type, dw and db (or none) are [c] f32; the kernel allows dx in the place
     // of dz.
-    unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, s.by_pack(), arguments) }
+    unsafe {
+        gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, s.in_one_turn(GRADIENT_RESIDENT), arguments)
+    }
 }
