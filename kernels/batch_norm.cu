@@ -222,7 +222,7 @@ __device__ __forceinline__ void reduce(const T* x, const T* dy, const T* y, Norm
     });
 }
 template <typename T>
-__global__ void __launch_bounds__(256) batch_norm_reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
+__global__ void __launch_bounds__(256, 3) batch_norm_reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
 {
     if (c % Pack<T>::N == 0)
         reduce<T, Pack<T>::N>(x, dy, y, norm, dz, partial, m, c, mask);
