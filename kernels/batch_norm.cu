@@ -48,44 +48,65 @@ KERNEL(batch_norm_tile_sums<f32>)
 KERNEL(batch_norm_tile_sums<f16>)
 KERNEL(batch_norm_tile_sums<bf16>)
 
-// Adds the tiles of 8 channels in f64: each of a block's 128 rows of threads takes every 128th tile, then the 128 sums are added in order.
-// Channel 8 * blockIdx.x + threadIdx.x % 8; the result is valid in the first 8 threads. All threads of the block take part.
+// Adds the tiles of 2 channels in f64: a block's threads are pairs, one thread for each channel, and each of its `lanes` pairs takes every
+// lanes-th tile. Then the pairs of a warp are added, then the warps. Channel 2 * blockIdx.x + threadIdx.x % 2; the result is valid in the
+// first 2 threads. All threads of the block take part, whole warps; how many there are is a function of `tiles` (src/ops/batch_norm/cuda.rs).
 //
-// A convolution's epilogue leaves thousands of tiles, and one thread after the other would wait half a microsecond for each: so there
-// are many threads, and four loads of each on their way.
-#define CHANNELS 8
-#define TILE_LANES 128
+// A convolution's epilogue leaves thousands of tiles, few bytes all in all: the time is that of loads that wait for each other. So blocks are many,
+// with few channels each, though each 32 bytes are then fetched by four of them from the second-level cache; and a thread starts the loads of eight
+// tiles before it adds the first.
+#define CHANNELS 2
+#define TILES_AT_ONCE 8
+
+// The sum over those lanes of a warp that have the same channel; each of them gets it.
+__device__ __forceinline__ f64 sum_of_channel(f64 x)
+{
+    for (i32 lanes = WARP / 2; lanes >= CHANNELS; lanes /= 2)
+        x += shuffle_xor(x, lanes);
+    return x;
+}
 __device__ __forceinline__ void channel_sums(const f32* partial, i32 tiles, i32 c, f64& first, f64& second)
 {
-    __shared__ f64 sums[2][TILE_LANES][CHANNELS];
-    const i32 lane = threadIdx.x % CHANNELS, row = threadIdx.x / CHANNELS, channel = blockIdx.x * CHANNELS + lane;
+    __shared__ f64 sums[2][1024 / WARP][CHANNELS];
+    const i32 side = threadIdx.x % CHANNELS, lanes = blockDim.x / CHANNELS, channel = blockIdx.x * CHANNELS + side;
+    const i32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     first = second = 0;
-    if (channel < c) {
-#pragma unroll 4
-        for (i32 tile = row; tile < tiles; tile += TILE_LANES) {
-            first += partial[((i64)tile * 2) * c + channel];
-            second += partial[((i64)tile * 2 + 1) * c + channel];
+    if (channel < c)
+        for (i32 tile = threadIdx.x / CHANNELS; tile < tiles; tile += TILES_AT_ONCE * lanes) {
+            f32 a[TILES_AT_ONCE], b[TILES_AT_ONCE];
+#pragma unroll
+            for (i32 e = 0; e < TILES_AT_ONCE; e++) {
+                const i32 at = tile + e * lanes;
+                const f32* p = partial + (i64)at * 2 * c + channel;
+                a[e] = at < tiles ? p[0] : 0;
+                b[e] = at < tiles ? p[c] : 0;
+            }
+#pragma unroll
+            for (i32 e = 0; e < TILES_AT_ONCE; e++) {
+                first += a[e];
+                second += b[e];
+            }
         }
+    first = sum_of_channel(first);
+    second = sum_of_channel(second);
+    if (lane < CHANNELS) {
+        sums[0][warp][side] = first;
+        sums[1][warp][side] = second;
     }
-    sums[0][row][lane] = first;
-    sums[1][row][lane] = second;
     __syncthreads();
-    // The 128 sums in two steps: 16 threads add 8 each, then the first adds the 16.
-    if (row < 16)
-        for (i32 i = 1; i < 8; i++) {
-            first = sums[0][row * 8][lane] += sums[0][row * 8 + i][lane];
-            second = sums[1][row * 8][lane] += sums[1][row * 8 + i][lane];
-        }
-    __syncthreads();
-    if (row == 0)
-        for (i32 i = 1; i < 16; i++) {
-            first += sums[0][i * 8][lane];
-            second += sums[1][i * 8][lane];
-        }
+    if (warp > 0)
+        return;
+    first = second = 0;
+    for (i32 from = lane / CHANNELS; from < blockDim.x / WARP; from += WARP / CHANNELS) {
+        first += sums[0][from][side];
+        second += sums[1][from][side];
+    }
+    first = sum_of_channel(first);
+    second = sum_of_channel(second);
 }
 
-// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 8.
-__global__ void __launch_bounds__(1024) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
+// partial [tiles, 2, c] -> mean, invstd [c], and the running statistics moved. Grid: c / 2.
+__global__ void __launch_bounds__(1024, 1) batch_norm_finish(const f32* partial, i32 tiles, i64 m, i32 c, f64 eps, f64 momentum,
                                                          f32* mean, f32* invstd, f32* running_mean, f32* running_var)
 {
     const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
@@ -111,35 +132,67 @@ __global__ void batch_norm_fixed(const f32* running_var, f64 eps, f32* invstd, i
 }
 KERNEL(batch_norm_fixed)
 
+// N numbers as they lie in memory: a load that is under way is waited for where its numbers are first looked at, which is in `at`.
+template <typename T, i32 N> struct Raw {
+    alignas(N * sizeof(T)) T numbers[N];
+    __device__ __forceinline__ void load(const T* p)
+    {
+        if constexpr (N == 1)
+            numbers[0] = *p;
+        else
+            *(Vec4*)numbers = *(const Vec4*)p;
+    }
+    __device__ __forceinline__ f32 at(i32 j) const { return to_f32(numbers[j]); }
+};
+
+// The passes below have as many blocks as processors hold at a time (src/ops/batch_norm/cuda.rs), so that a thread fetches its channels' numbers
+// once for many packs; and it starts the loads of two packs before it uses the first, so that few threads keep memory busy. Where a step along
+// the grid is no multiple of the channels, each pack has other ones: there is no place in registers for their numbers and a second pack.
+#define PACKS_IF_CHANNELS_STAY 2
+
 // y = x normalised, plus the residual (or null), clipped if `relu`. Channels are the last axis: element i has channel i % c. There
 // are fewer than 2^32 elements: a 64-bit division takes many times as long, and registers.
-template <typename T, i32 N>
+template <typename T, i32 N, i32 PACKS>
 __device__ __forceinline__ void apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    const i64 far = step() * N;
-    const bool stays = channel_stays(far, c);
+    const i32 far = (i32)step() * N;
     Numbers<N> by(norm, (u32)(first() * N) % c, c);
-    for (i64 i = first() * N; i < n; i += far) {
-        if (!stays)
-            by = Numbers<N>(norm, (u32)i % c, c);
-        f32 v[N], r[N] = {};
-        load_some(x + i, v);
-        if (residual)
-            load_some(residual + i, r);
-        for (i32 j = 0; j < N; j++) {
-            v[j] = by.of(v[j], j) + r[j];
-            if (relu && v[j] <= 0)
-                v[j] = 0;
+    for (i64 i = first() * N; i < n; i += PACKS * far) {
+        Raw<T, N> here[PACKS], added[PACKS];
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++)
+            if (i + e * far < n) {
+                here[e].load(x + i + e * far);
+                if (residual)
+                    added[e].load(residual + i + e * far);
+            }
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++) {
+            const i64 at = i + e * far;
+            if (at >= n)
+                break;
+            if (PACKS == 1)
+                by = Numbers<N>(norm, (u32)at % c, c);
+            f32 v[N];
+            for (i32 j = 0; j < N; j++) {
+                v[j] = by.of(here[e].at(j), j) + (residual ? added[e].at(j) : 0);
+                if (relu && v[j] <= 0)
+                    v[j] = 0;
+            }
+            store_some(y + at, v);
         }
-        store_some(y + i, v);
     }
 }
-template <typename T> __global__ void __launch_bounds__(256) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
+template <typename T>
+__global__ void __launch_bounds__(256, 4) batch_norm_apply(const T* x, const T* residual, Norm norm, T* y, i64 n, u32 c, i32 relu)
 {
-    if (c % Pack<T>::N == 0)
-        apply<T, Pack<T>::N>(x, residual, norm, y, n, c, relu);
+    constexpr i32 N = Pack<T>::N;
+    if (c % N == 0 && channel_stays(step() * N, c))
+        apply<T, N, PACKS_IF_CHANNELS_STAY>(x, residual, norm, y, n, c, relu);
+    else if (c % N == 0)
+        apply<T, N, 1>(x, residual, norm, y, n, c, relu);
     else
-        apply<T, 1>(x, residual, norm, y, n, c, relu);
+        apply<T, 1, 1>(x, residual, norm, y, n, c, relu);
 }
 KERNEL(batch_norm_apply<f32>)
 KERNEL(batch_norm_apply<f16>)
@@ -169,7 +222,7 @@ __device__ __forceinline__ void reduce(const T* x, const T* dy, const T* y, Norm
     });
 }
 template <typename T>
-__global__ void __launch_bounds__(256) batch_norm_reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
+__global__ void __launch_bounds__(256, 3) batch_norm_reduce(const T* x, const T* dy, const T* y, Norm norm, T* dz, f32* partial, i64 m, i32 c, i32 mask)
 {
     if (c % Pack<T>::N == 0)
         reduce<T, Pack<T>::N>(x, dy, y, norm, dz, partial, m, c, mask);
@@ -180,8 +233,8 @@ KERNEL(batch_norm_reduce<f32>)
 KERNEL(batch_norm_reduce<f16>)
 KERNEL(batch_norm_reduce<bf16>)
 
-// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 8.
-__global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
+// partial [tiles, 2, c] -> dw, db [c]. Grid: c / 2.
+__global__ void __launch_bounds__(1024, 1) batch_norm_reduce_finish(const f32* partial, i32 tiles, i32 c, const f32* invstd, f32* dw, f32* db)
 {
     const i32 channel = blockIdx.x * CHANNELS + threadIdx.x;
     f64 first, second;
@@ -194,39 +247,52 @@ __global__ void __launch_bounds__(1024) batch_norm_reduce_finish(const f32* part
 KERNEL(batch_norm_reduce_finish)
 
 // dx from dz; with MASK_INPUT from dy. dx may take the place of dz. In evaluation dw and db are null.
-template <typename T, i32 N>
+template <typename T, i32 N, i32 PACKS>
 __device__ __forceinline__ void input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx, i64 n, u32 c, i32 mask)
 {
     const f32 share = 1 / (f32)((u32)n / c); // 1 / M
-    const i64 far = step() * N;
-    const bool stays = channel_stays(far, c);
+    const i32 far = (i32)step() * N;
     const i32 begin = (u32)(first() * N) % c;
     Numbers<N> by(norm, begin, c);
     Shares<N> shares(norm, dw, db, share, begin, c);
-    for (i64 i = first() * N; i < n; i += far) {
-        if (!stays) {
-            by = Numbers<N>(norm, (u32)i % c, c);
-            shares = Shares<N>(norm, dw, db, share, (u32)i % c, c);
+    for (i64 i = first() * N; i < n; i += PACKS * far) {
+        Raw<T, N> here[PACKS], arrived[PACKS];
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++)
+            if (i + e * far < n) {
+                here[e].load(x + i + e * far);
+                arrived[e].load(dz + i + e * far);
+            }
+#pragma unroll
+        for (i32 e = 0; e < PACKS; e++) {
+            const i64 at = i + e * far;
+            if (at >= n)
+                break;
+            if (PACKS == 1) {
+                by = Numbers<N>(norm, (u32)at % c, c);
+                shares = Shares<N>(norm, dw, db, share, (u32)at % c, c);
+            }
+            f32 d[N];
+            for (i32 j = 0; j < N; j++) {
+                const f32 v = here[e].at(j);
+                d[j] = mask == MASK_INPUT && !(by.of(v, j) > 0) ? 0 : arrived[e].at(j);
+                d[j] = by.scale[j] * shares.taken_from(d[j], v - by.mean[j], j);
+            }
+            store_some(dx + at, d);
         }
-        f32 v[N], d[N];
-        load_some(x + i, v);
-        load_some(dz + i, d);
-        for (i32 j = 0; j < N; j++) {
-            if (mask == MASK_INPUT && !(by.of(v[j], j) > 0))
-                d[j] = 0;
-            d[j] = by.scale[j] * shares.taken_from(d[j], v[j] - by.mean[j], j);
-        }
-        store_some(dx + i, d);
     }
 }
 template <typename T>
-__global__ void __launch_bounds__(256) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
+__global__ void __launch_bounds__(256, 3) batch_norm_input_gradient(const T* x, const T* dz, Norm norm, const f32* dw, const f32* db, T* dx,
                                                                 i64 n, u32 c, i32 mask)
 {
-    if (c % Pack<T>::N == 0)
-        input_gradient<T, Pack<T>::N>(x, dz, norm, dw, db, dx, n, c, mask);
+    constexpr i32 N = Pack<T>::N;
+    if (c % N == 0 && channel_stays(step() * N, c))
+        input_gradient<T, N, PACKS_IF_CHANNELS_STAY>(x, dz, norm, dw, db, dx, n, c, mask);
+    else if (c % N == 0)
+        input_gradient<T, N, 1>(x, dz, norm, dw, db, dx, n, c, mask);
     else
-        input_gradient<T, 1>(x, dz, norm, dw, db, dx, n, c, mask);
+        input_gradient<T, 1, 1>(x, dz, norm, dw, db, dx, n, c, mask);
 }
 KERNEL(batch_norm_input_gradient<f32>)
 KERNEL(batch_norm_input_gradient<f16>)

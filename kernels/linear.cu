@@ -7,8 +7,11 @@
 //
 // CPU reference: src/ops/linear/cpu.rs. Launched by src/ops/linear/cuda.rs.
 //
-// Here is one version, the tiled product of tile.cuh with plain matrices as operands. On tensor cores the layer is a convolution of pictures
-// with one pixel, and conv2d_mma.cu computes it. The layers of a classifier's head are small (64 x 512 x 1024): their time is latency.
+// The layers of a classifier's head are small (64 x 512 x 1024): their time is latency.
+//   tiled   the product of tile.cuh, with plain matrices as operands.
+//   few     forward, for few results. 128 pictures and 37 classes are two tiles: 2 of 132 processors work, and wait for memory at each of 32 steps.
+//           Here each result is a warp's, whose lanes share the sum, and nothing is shared between results but what a cache holds.
+//   tensor  the layer is a convolution of pictures with one pixel, and conv2d_mma.cu computes it, where classes come in packs.
 //
 // Try it: cargo test --test emulator -- linear        Bench: cargo bench --bench ops -- linear
 
@@ -24,6 +27,38 @@ __global__ void __launch_bounds__(tile::THREADS) linear_forward(const T* x, cons
 KERNEL(linear_forward<f32>)
 KERNEL(linear_forward<f16>)
 KERNEL(linear_forward<bf16>)
+
+// The same, a warp for each result. There are fewer than 2^31.
+template <typename T, i32 N>
+__device__ __forceinline__ void forward_few(const T* x, const T* w, const f32* bias, T* y, u32 n, i64 i, u32 o)
+{
+    const i32 lane = threadIdx.x % WARP;
+    for (u32 at = first() / WARP; at < n * o; at += step() / WARP) {
+        const u32 row = at / o, column = at % o;
+        f32 sum = 0;
+        for (i64 k = lane * N; k < i; k += WARP * N) {
+            f32 a[N], b[N];
+            load_some(x + row * i + k, a);
+            load_some(w + column * i + k, b);
+            for (i32 j = 0; j < N; j++)
+                sum = fmaf(a[j], b[j], sum);
+        }
+        sum = warp_sum(sum);
+        if (lane == 0)
+            y[at] = from_f32<T>(sum + (bias ? bias[column] : 0.0f));
+    }
+}
+template <typename T>
+__global__ void __launch_bounds__(256) linear_forward_few(const T* x, const T* w, const f32* bias, T* y, i64 n, i64 i, i64 o)
+{
+    if (i % Pack<T>::N == 0)
+        forward_few<T, Pack<T>::N>(x, w, bias, y, n, i, o);
+    else
+        forward_few<T, 1>(x, w, bias, y, n, i, o);
+}
+KERNEL(linear_forward_few<f32>)
+KERNEL(linear_forward_few<f16>)
+KERNEL(linear_forward_few<bf16>)
 
 // dy [n, o], w [o, i] -> dx [n, i]
 template <typename T>

@@ -122,7 +122,10 @@ const CASES: &[(&str, Body)] = &[
         Ok(())
     }),
     ("linear", |r| {
-        for (n, i, o) in [(3, 4, 5), (1, 1, 1), (65, 67, 70), (2, 130, 3), (17, 1, 129)] {
+        // The last is more than what warps make result by result; two have packs along the sum and none along the classes.
+        for (n, i, o) in
+            [(3, 4, 5), (1, 1, 1), (65, 67, 70), (2, 130, 3), (17, 1, 129), (5, 264, 37), (9, 8, 7), (257, 3, 257)]
+        {
             for bias in [false, true] {
                 let (x, w) = (r.input("x", [n, i]), r.input("w", [o, i]));
                 let b = bias.then(|| r.master("b", [o]));
@@ -151,7 +154,8 @@ const CASES: &[(&str, Body)] = &[
             vec![2, 13, 11, 17],
             vec![3, 1, 1, 3],
             vec![259, 40],
-            vec![7, 12], // packs of f32, none of half precision
+            vec![7, 12],   // packs of f32, none of half precision
+            vec![300, 64], // packs whose channels stay the same from one to the thread's next
         ] {
             for mode in 0..8 {
                 let (training, residual, relu) = (mode & 1 != 0, mode & 2 != 0, mode & 4 != 0);
@@ -180,6 +184,28 @@ const CASES: &[(&str, Body)] = &[
                 r.keep("running_var", &var);
             }
         }
+        // Tiles enough that more than a warp adds them, and a block of channels that isn't full. Without gradients: those are sums of so many
+        // numbers that cancel that f32 has no say in them.
+        let (x, weight, bias) =
+            (r.tensor([8300, 3], r.dtype), r.tensor([3], r.dtype.master()), r.tensor([3], r.dtype.master()));
+        let mut mean = r.tensor([3], r.dtype.master());
+        let mut var = Tensor::full(0.75, [3], r.dtype.master(), r.device)?;
+        let (running_mean, running_var) = (&mut mean, &mut var);
+        let (eps, momentum, training, residual, relu) = (1e-5, 0.1, true, None, false);
+        let args = BatchNorm {
+            weight: &weight,
+            bias: &bias,
+            running_mean,
+            running_var,
+            eps,
+            momentum,
+            training,
+            residual,
+            relu,
+        };
+        r.keep("y", &ops::batch_norm(&x, args)?);
+        r.keep("running_mean", &mean);
+        r.keep("running_var", &var);
         Ok(())
     }),
     ("residual_blocks", |r| {
@@ -245,7 +271,8 @@ const CASES: &[(&str, Body)] = &[
         Ok(())
     }),
     ("concat_pool", |r| {
-        for shape in [[2, 3, 4, 5], [1, 1, 1, 3], [3, 7, 7, 33]] {
+        // The last two have packs of channels; and more pixels than there are layers of blocks.
+        for shape in [[2, 3, 4, 5], [1, 1, 1, 3], [3, 7, 7, 33], [3, 3, 5, 24], [1, 17, 16, 8]] {
             let x = r.input("x", shape);
             let y = ops::concat_pool(&x)?;
             r.backward(&y);
@@ -522,7 +549,7 @@ fn odd_numbers(r: &Run, shape: [usize; 4]) -> Result<Tensor> {
 
 /// x, w, stride, padding: ragged, strided past the border, a filter as large as the picture, few and many channels, one pixel.
 type Convolution = ([usize; 4], [usize; 4], [usize; 2], [usize; 2]);
-const CONVOLUTIONS: [Convolution; 13] = [
+const CONVOLUTIONS: [Convolution; 15] = [
     ([2, 5, 6, 3], [4, 3, 3, 3], [1, 1], [1, 1]),
     ([1, 7, 5, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
     ([2, 4, 4, 17], [5, 1, 1, 17], [1, 1], [0, 0]),
@@ -536,6 +563,8 @@ const CONVOLUTIONS: [Convolution; 13] = [
     ([1, 9, 8, 65], [67, 3, 3, 65], [1, 1], [1, 1]),
     ([2, 25, 27, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
     ([1, 29, 28, 2], [3, 3, 3, 2], [1, 1], [1, 1]), // pixels enough to split the weight gradient's sum, unevenly
+    ([1, 50, 49, 1], [3, 1, 1, 1], [1, 1], [0, 0]), // nine parts: the loads of eight are under way at once
+    ([1, 67, 66, 3], [13, 1, 1, 3], [1, 1], [0, 0]), // 17 parts, which are added in eight runs: of three parts, one of two, two of none
 ];
 
 /// For tensor cores: channels in multiples of 8, and nothing else round.

@@ -10,9 +10,14 @@ use crate::{Error, Result};
 /// Rows whose sums are taken in f32 before f64 takes over, and threads side by side along the channels; `norm_sums.cuh` says the same.
 const TILE_ROWS: usize = 128;
 const SIDE: usize = 8;
-/// Channels of a block that adds the tiles' sums, and its threads; `batch_norm.cu` says the same.
-const FINISH_CHANNELS: usize = 8;
-const FINISH_THREADS: u32 = 1024;
+/// Channels of a block that adds the tiles' sums; `batch_norm.cu` says the same.
+const FINISH_CHANNELS: usize = 2;
+/// Packs that a thread of the passes over all numbers takes at once; `batch_norm.cu` says the same.
+const PACKS: usize = 2;
+/// Blocks that a processor holds of the pass that applies a norm, and of its input gradient, whose registers allow fewer; `batch_norm.cu` says the
+/// same.
+const APPLY_RESIDENT: usize = 4;
+const GRADIENT_RESIDENT: usize = 3;
 
 geometry! {
     /// What turns `x` into `z`: `[C]` f32 each.
@@ -92,6 +97,13 @@ impl Sizes {
         Launch::blocks((self.n / self.pack).div_ceil(THREADS as usize).min(MOST))
     }
 
+    /// Threads that take [`PACKS`] packs at once or more, in no more blocks than processors hold at a time, `resident` each: what a thread fetches
+    /// of its channels serves several packs, and no block waits for another's place.
+    fn in_one_turn(&self, resident: usize) -> Launch {
+        let each = THREADS as usize * PACKS;
+        Launch::blocks((self.n / self.pack).div_ceil(each).min(resident * PROCESSORS))
+    }
+
     /// A block for each tile and as many channels as 8 threads take.
     pub fn by_tile(&self) -> Launch {
         let grid = [self.tiles as u32, (self.c as usize).div_ceil(SIDE * self.pack) as u32, 1];
@@ -104,9 +116,11 @@ impl Sizes {
     }
 }
 
-/// A block for each few channels, to add what tiles have left.
-fn finish(channels: usize) -> Launch {
-    Launch { block: [FINISH_THREADS, 1, 1], ..Launch::blocks(channels.div_ceil(FINISH_CHANNELS)) }
+/// A block for each few channels, to add what tiles have left: of so many threads, in whole warps, that each adds four tiles; or more tiles, where
+/// they are too many for a block.
+fn finish(channels: usize, tiles: usize) -> Launch {
+    let threads = (tiles.div_ceil(4) * FINISH_CHANNELS).next_power_of_two().clamp(32, 1024) as u32;
+    Launch { block: [threads, 1, 1], ..Launch::blocks(channels.div_ceil(FINISH_CHANNELS)) }
 }
 
 /// The sums of `x` and of its squares over each tile of rows: `[tiles, 2, C]`.
@@ -133,7 +147,7 @@ pub(super) fn finish_statistics(
     let out = (mean.address_mut()?, invstd.address_mut()?, running_mean.address_mut()?, running_var.address_mut()?);
     let arguments = (partial.address(), tiles, s.m, s.c, eps, momentum, out.0, out.1, out.2, out.3);
     // SAFETY: `partial` is [tiles, 2, c], the four results are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_finish"), finish(s.c as usize), arguments) }
+    unsafe { gpu.launch(kernel!("batch_norm_finish"), finish(s.c as usize, tiles as usize), arguments) }
 }
 
 /// 1 / sqrt(var + eps) of the running variance.
@@ -157,7 +171,7 @@ pub(super) fn normalize(
     let arguments = (x.address(), residual, Norm::from(a), y.address_mut()?, s.n as i64, s.c as u32, i32::from(relu));
     // SAFETY: x, y and the residual (or none) have n numbers of the kernel's type, the statistics are [c] f32; memory is aligned to
     // 256 bytes, so packs of 16 bytes are too.
-    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, s.by_pack(), arguments) }
+    unsafe { gpu.launch(per_float!("batch_norm_apply").of(x.dtype())?, s.in_one_turn(APPLY_RESIDENT), arguments) }
 }
 
 /// `dw` and `db`. With [`Mask::Output`] `dy` becomes `dz`.
@@ -197,7 +211,7 @@ pub(crate) fn finish_reduce(
     let (tiles, c) = (partial.shape()[0] as i32, invstd.numel());
     let arguments = (partial.address(), tiles, c as i32, invstd.address(), dw.address_mut()?, db.address_mut()?);
     // SAFETY: `partial` is [tiles, 2, c], the others are [c] f32.
-    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), finish(c), arguments) }
+    unsafe { gpu.launch(kernel!("batch_norm_reduce_finish"), finish(c, tiles as usize), arguments) }
 }
 
 /// `dx` from `dz`, or from `dy` with [`Mask::Input`]. Without a `dz` of its own, `dx` holds it at the start.
@@ -217,5 +231,7 @@ pub(super) fn input_gradient(
     let arguments = (x.address(), dz, Norm::from(a), dw, db, dx, s.n as i64, s.c as u32, mask.number());
     // SAFETY: x, dz and dx have n numbers of the kernel's type, dw and db (or none) are [c] f32; the kernel allows dx in the place
     // of dz.
-    unsafe { gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, s.by_pack(), arguments) }
+    unsafe {
+        gpu.launch(per_float!("batch_norm_input_gradient").of(x.dtype())?, s.in_one_turn(GRADIENT_RESIDENT), arguments)
+    }
 }

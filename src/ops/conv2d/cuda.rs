@@ -398,8 +398,12 @@ fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address)
     let mut partial = Tensor::uninit([splits, n], DType::F32, Device::Cuda(gpu))?;
     fill(partial.address_mut()?)?;
     let arguments = (partial.address(), dw.address_mut()?, splits as i32, n as i64);
-    // SAFETY: `partial` has splits * n numbers, dw has n, all f32.
-    unsafe { gpu.launch(kernel!("conv_add_splits"), Launch::over(n), arguments) }
+    // Few parts are added by one thread, many by eight: they are many where numbers are few.
+    let runs: u32 = if splits < 16 { 1 } else { 8 };
+    let numbers = THREADS / runs;
+    let launch = Launch { block: [numbers, runs, 1], ..Launch::blocks(n.div_ceil(numbers as usize).min(1 << 20)) };
+    // SAFETY: `partial` has splits * n numbers, dw has n, all f32; a block has 256 threads.
+    unsafe { gpu.launch(kernel!("conv_add_splits"), launch, arguments) }
 }
 
 /// Into how many parts the sum over pixels is cut. A function of the sizes alone, never of the device: the same bits
