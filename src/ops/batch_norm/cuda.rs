@@ -91,6 +91,16 @@ impl Sizes {
         Ok(Sizes { n: x.numel(), m: m as i64, c: c as i32, tiles: m.div_ceil(TILE_ROWS), pack })
     }
 
+    /// The same in so many tiles, where a kernel has tiles of its own.
+    pub fn in_tiles(self, tiles: usize) -> Sizes {
+        Sizes { tiles, ..self }
+    }
+
+    /// Packs of a pixel's channels, or `None` where they don't come in packs.
+    pub fn packs(&self) -> Option<usize> {
+        (self.pack > 1).then(|| self.c as usize / self.pack)
+    }
+
     /// Threads that go through all numbers in turns: enough to fill a large GPU, and each keeps its channels' numbers for many turns.
     pub fn by_pack(&self) -> Launch {
         const MOST: usize = 8 * PROCESSORS;
