@@ -566,7 +566,7 @@ const CONVOLUTIONS: [Convolution; 15] = [
     ([2, 25, 27, 2], [3, 3, 3, 2], [2, 2], [1, 1]),
     ([1, 29, 28, 2], [3, 3, 3, 2], [1, 1], [1, 1]), // pixels enough to split the weight gradient's sum, unevenly
     ([1, 50, 49, 1], [3, 1, 1, 1], [1, 1], [0, 0]), // nine parts: the loads of eight are under way at once
-    ([1, 67, 66, 3], [13, 1, 1, 3], [1, 1], [0, 0]), // 17 parts, which are added in eight runs: of three parts, one of two, two of none
+    ([1, 77, 77, 3], [13, 1, 1, 3], [1, 1], [0, 0]), // 23 parts, which are added in eight runs: of three parts, the last of two
 ];
 
 /// For tensor cores: channels in multiples of 8, and nothing else round.
