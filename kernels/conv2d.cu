@@ -240,26 +240,20 @@ KERNEL(conv_weight_gradient_tiled<f16>)
 KERNEL(conv_weight_gradient_tiled<bf16>)
 
 // dw[i] = the sum over splits of partial[split][i]. A block is blockDim.x numbers and blockDim.y runs of parts: each run adds its parts in order, then
-// the runs are added in order. A weight gradient of 64 x 64 in 262 parts has so few numbers that a thread for each would wait 262 times, or 33
-// times with the loads of eight parts under way; with eight runs it waits five times.
+// the runs are added in order. A weight gradient of 64 x 64 in 262 parts has so few numbers that a thread for each would wait 262 times, or 66
+// times with the loads of four parts under way; with eight runs it waits nine times.
 __global__ void __launch_bounds__(256) conv_add_splits(const f32* partial, f32* dw, i32 splits, i64 n)
 {
-    constexpr i32 AT_ONCE = 8;
     __shared__ f32 sums[256];
     const i32 share = ceil_div(splits, (i32)blockDim.y), begin = threadIdx.y * share;
     const i32 end = begin + share < splits ? begin + share : splits;
     for (i64 base = (i64)blockIdx.x * blockDim.x; base < n; base += step()) {
         const i64 i = base + threadIdx.x;
         f32 sum = 0;
-        for (i32 split = begin; split < end && i < n; split += AT_ONCE) {
-            f32 part[AT_ONCE];
-#pragma unroll
-            for (i32 e = 0; e < AT_ONCE; e++)
-                part[e] = split + e < end ? partial[(split + e) * n + i] : 0;
-#pragma unroll
-            for (i32 e = 0; e < AT_ONCE; e++)
-                sum += part[e];
-        }
+        if (i < n)
+#pragma unroll 4
+            for (i32 split = begin; split < end; split++)
+                sum += partial[split * n + i];
         if (blockDim.y > 1) {
             sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
             __syncthreads(); // all runs are there

@@ -12,14 +12,18 @@
 //               average a ninth of the next slab, 9 KiB instead of 16, and stores less to shared memory, too
 //
 // There are two slabs of shared memory. Copies are asked for three steps ahead: while taps 0 to 5 of a slab are multiplied, the filters of taps 3 to 8 are
-// asked for, and with each a sixth of the next slab. Its memory was last read under tap 8 of the slab before, in front of the barrier that began
+// asked for, and with each 64 rows of the next slab. Its memory was last read under tap 8 of the slab before, in front of the barrier that began
 // tap 0; and it is complete with the filters of this slab's tap 8, before the next one's tap 0.
 //
 //     multiplied            tap 0   1   2   3   4   5   6   7   8 | 0   1  ..
 //     asked for: filters        3   4   5   6   7   8   0   1   2 | 3   4  ..
-//                slab           sixths of the next  -   -   -     | sixths of the one after, where this one was
+//                slab           pieces of the next  -   -   -     | pieces of the one after, where this one was
 //
-// Half precision, C and K multiples of 32, W at most 127, so that a sixth of a slab is 64 rows at most (src/ops/conv2d/ladder.rs).
+// Forward, a block makes tile after tile, and there are as many blocks as the processors hold. 392 tiles are 3 for each of 132 processors, but as
+// blocks of one tile they aren't dealt so: two that finish together on one processor are followed by two there, and others have none. The
+// input gradient's way out has no registers left for another tile's number; there the host's formula counts so (src/ops/conv2d/tile.rs).
+//
+// Half precision, C and K multiples of 32, W at most 127, so that a slab is six times 64 rows at most (src/ops/conv2d/ladder.rs).
 //
 // The reduction runs over channels outside and taps inside; in conv2d_mma.cu it is the other way round, so the last bits of a sum differ.
 //
@@ -35,18 +39,19 @@ using mma_tile::Stage;
 
 inline constexpr i32 TAPS = 9;
 inline constexpr i32 PIECES = 6; // of a slab, asked for with the filters of the last six of nine taps
+inline constexpr i32 PIECE = 64; // rows
 
 // The slabs of a tile: x's, or for the input gradient dy's, whose taps are flipped. Behind the filters' stages in shared memory lie two slabs of
 // rows of 64 bytes, swizzled as a stage's, and a row of zeros.
 template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
     using P = Product<T, BM, BN>;
     T* slabs;
-    const T* x;                // this thread's chunk of the first slab's first row, which may be before all pictures
-    u32 first, pixels;         // that row, below 0 a very large number; pixels of all pictures
+    const T* x;        // this thread's chunk of the first slab's row threadIdx.x / 4, which may be before all pictures
+    u32 first, pixels; // the first row, below 0 a very large number; pixels of all pictures
     i32 rows, width, channels;
-    // What is brought with the next step's filters: a sixth of the next slab from this row on, or nothing while that is below 0; the slab's number,
-    // and how many there are.
-    i32 each, begin, next = 1, all;
+    // What is brought with the next step's filters: this piece of the next slab, or nothing while that is below 0; the slab's number, and how
+    // many there are.
+    i32 piece = PIECES - TAPS, next = 1, all;
     // What is read: this lane's row of fragment 0 under the tap at the slab's beginning; the tap as a bit, and the rows that it is further on; the
     // slab's first number.
     i32 row_at, under = 0, slab;
@@ -60,7 +65,7 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         rows = BM + 2 * w + 2;
         first = (u32)(m0 - w - 1);
         pixels = (u32)n * h * w;
-        x = x0 + (m0 - w - 1) * c + threadIdx.x % 4 * CHUNK<T>;
+        x = x0 + (m0 - w - 1 + threadIdx.x / 4) * c + threadIdx.x % 4 * CHUNK<T>;
         row_at = P::warp_m() + threadIdx.x % 16; // of fragment 0; the others' are 16 further each
 #pragma unroll
         for (i32 i = 0; i < P::FRAGMENTS_M; i++) {
@@ -75,36 +80,32 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         }
         if (threadIdx.x < 4) // nobody reads it before a barrier
             *(Vec4*)(slabs + 2 * rows * DEPTH<T> + threadIdx.x * CHUNK<T>) = Vec4{};
-        each = ceil_div(rows, PIECES);
-        begin = (PIECES - TAPS) * each;
         all = c / DEPTH<T>;
         slab = rows * DEPTH<T>; // turn() takes the other one
-        for (i32 j = 0; j < PIECES; j++) // belongs to the first step's copies
-            bring(0, j * each, true);
+        for (i32 i = 0; i < PIECES; i++) // belongs to the first step's copies
+            bring(0, i, true);
     }
 
-    // A sixth of a slab from row `begin` on, one or two rows by four threads.
-    __device__ __forceinline__ void bring(i32 number, i32 begin, bool wanted)
+    // 64 rows of a slab, two by four threads: 32 rows further on the swizzle is the same.
+    __device__ __forceinline__ void bring(i32 number, i32 piece, bool wanted)
     {
-        const i32 lane = threadIdx.x / 4;
-        T* const to = slabs + number % 2 * rows * DEPTH<T>;
+        const i32 lane = threadIdx.x / 4, begin = piece * PIECE; // a negative one leads beyond the end
+        T* const to = slabs + Stage<T, true, BM>::at(lane, threadIdx.x % 4) + (number % 2 * rows + begin) * DEPTH<T>;
+        const T* const from = x + (begin * channels + number * DEPTH<T>);
 #pragma unroll
-        for (i32 j = 0; j < 2; j++) {
-            const i32 row = begin + lane + j * ROWS;
-            const bool there = wanted && lane + j * ROWS < each && row < rows;
-            const T* const source = x + (i64)row * channels + number * DEPTH<T>;
-            if (there)
-                cp_async16(to + Stage<T, true, BM>::at(row, threadIdx.x % 4), source, first + row < pixels ? 16 : 0);
+        for (i32 j = 0; j < PIECE / ROWS; j++) {
+            const u32 row = lane + begin + j * ROWS;
+            if (wanted && row < (u32)rows)
+                cp_async16(to + j * ROWS * DEPTH<T>, from + j * ROWS * channels, first + row < pixels ? 16 : 0);
         }
     }
 
     // Together with the filters of the next step. Returns whether that is the last of its block of channels.
     __device__ __forceinline__ bool load()
     {
-        bring(next, begin, begin >= 0 && next < all);
-        begin += each;
-        const bool ends = begin >= PIECES * each;
-        begin -= ends ? TAPS * each : 0;
+        bring(next, piece, next < all);
+        const bool ends = piece == PIECES - 1;
+        piece = ends ? PIECES - TAPS : piece + 1;
         next += ends;
         return ends;
     }
@@ -152,14 +153,19 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands : Slabs<T, BM, BN, 
 template <typename T, i32 BM, i32 BN>
 __global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_slab(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
 {
-    const i32 across = ceil_div(g.k, BN), tile = blockIdx.x / across, n0 = blockIdx.x % across * BN;
-    const i64 m0 = (i64)tile * BM;
-    Product<T, BM, BN> product;
-    {
-        ForwardOperands<T, BM, BN> operands(g, x, w, m0, n0);
-        product.multiply(operands, TAPS * (g.c / DEPTH<T>));
+    const i32 across = ceil_div(g.k, BN), tiles = across * (i32)ceil_div((i64)g.n * g.h * g.w, (i64)BM);
+#pragma unroll 1
+    for (i32 number = blockIdx.x; number < tiles; number += gridDim.x) {
+        const i32 tile = number / across, n0 = number % across * BN;
+        const i64 m0 = (i64)tile * BM;
+        Product<T, BM, BN> product;
+        {
+            ForwardOperands<T, BM, BN> operands(g, x, w, m0, n0);
+            product.multiply(operands, TAPS * (g.c / DEPTH<T>));
+        }
+        store_output(product, g, tile, m0, n0, bias, y, sums);
+        __syncthreads(); // the next tile's copies take the place of this one's results
     }
-    store_output(product, g, tile, m0, n0, bias, y, sums);
 }
 KERNEL(conv_forward_slab<f16, 128, 128>)
 KERNEL(conv_forward_slab<f16, 128, 64>)

@@ -71,11 +71,15 @@ template <typename T, bool ALONG_K, i32 EXTENT> struct Stage {
     }
 };
 
+// x, from a register. What follows from a thread's number alone the compiler computes anew each time it runs short of registers, and whoever waits for an
+// address waits for all of that. What comes from another lane, be it the same, it can't.
+__device__ __forceinline__ i32 kept(i32 x) { return shuffle_xor(x, 0); }
+
 // How the lanes of a warp find an operand's fragments in a stage, for N fragments of 16 rows from `first` on: of a (see mma_m16n8k16), or
 // pairs of b's, which are 16 columns: the first two registers, the last two. `half` (0 or 1) is one of the two 32 bytes of k of a step.
 template <typename T, bool ALONG_K, i32 EXTENT, i32 N, bool A> struct Fragments {
-    // Offsets that differ from lane to lane; what is added to them is the same for all.
-    i32 at[ALONG_K ? 2 : N];
+    // Of fragment 0; the others' are some bits different, or further by what is the same for all lanes.
+    i32 at;
 
     __device__ __forceinline__ Fragments(i32 first)
     {
@@ -83,26 +87,25 @@ template <typename T, bool ALONG_K, i32 EXTENT, i32 N, bool A> struct Fragments 
         // Which of the four matrices of an ldmatrix are further along k, and which along the rows: a's and b's registers differ.
         const i32 along_k = A ? matrix / 2 : matrix % 2, along_rows = A ? matrix % 2 : matrix / 2;
         if constexpr (ALONG_K)
-            for (i32 half = 0; half < 2; half++)
-                at[half] = Stage<T, true, EXTENT>::at(first + along_rows * 8 + row, half * 2 + along_k);
+            at = Stage<T, true, EXTENT>::at(first + along_rows * 8 + row, along_k);
         else if constexpr (sizeof(T) == 2)
-            for (i32 i = 0; i < N; i++)
-                at[i] = Stage<T, false, EXTENT>::at(along_k * 8 + row, first / 8 + i * 2 + along_rows);
+            at = Stage<T, false, EXTENT>::at(along_k * 8 + row, first / 8 + along_rows); // first / 8 is a multiple of 2 N
         else
-            at[0] = first;
+            at = first;
+        at = kept(at);
     }
 
     __device__ __forceinline__ void load(u32 (&r)[4], T* stage, i32 i, i32 half) const
     {
         if constexpr (ALONG_K) {
-            ldmatrix_x4(r, stage + at[half] + i * 16 * DEPTH<T>);
+            ldmatrix_x4(r, stage + (at ^ half * 2 * CHUNK<T>) + i * 16 * DEPTH<T>);
         } else if constexpr (sizeof(T) == 2) {
-            ldmatrix_x4_trans(r, stage + at[i] + half * 16 * EXTENT);
+            ldmatrix_x4_trans(r, stage + (at ^ i * 2 * CHUNK<T>) + half * 16 * EXTENT);
         } else { // ldmatrix turns 16-bit numbers only
             const i32 lane = threadIdx.x % WARP;
             for (i32 e = 0; e < 4; e++) {
                 const i32 along_k = A ? e / 2 : e % 2, along_rows = A ? e % 2 : e / 2;
-                const i32 line = half * 8 + along_k * 4 + lane % 4, number = at[0] + i * 16 + along_rows * 8 + lane / 4;
+                const i32 line = half * 8 + along_k * 4 + lane % 4, number = at + i * 16 + along_rows * 8 + lane / 4;
                 r[e] = float_bits(stage[Stage<T, false, EXTENT>::at(line, number / 4) + number % 4]);
             }
         }
@@ -196,21 +199,25 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
             cp_async_commit(); // a group at the end, of zeros, keeps the count of groups in flight
         };
         u32 fa[2][FRAGMENTS_M][4], fb[2][FRAGMENTS_N / 2][4]; // one is read while the other is multiplied
+        auto read_a = [&](T* stage, i32 i, i32 half) {
+            if constexpr (Operands::BRINGS_A)
+                of_a.load(fa[half][i], stage, i, half);
+            else
+                ldmatrix_x4(fa[half][i], operands.row(i, half));
+            as_operand<T>(fa[half][i]);
+        };
+        // In the order in which multiply_add wants them.
         auto read = [&](i32 step, i32 half) {
             T* const stage = shared + step % STAGES * STAGE;
-#pragma unroll
-            for (i32 i = 0; i < FRAGMENTS_M; i++) {
-                if constexpr (Operands::BRINGS_A)
-                    of_a.load(fa[half][i], stage, i, half);
-                else
-                    ldmatrix_x4(fa[half][i], operands.row(i, half));
-                as_operand<T>(fa[half][i]);
-            }
+            read_a(stage, 0, half);
 #pragma unroll
             for (i32 j = 0; j < FRAGMENTS_N / 2; j++) {
                 of_b.load(fb[half][j], stage + OF_A, j, half);
                 as_operand<T>(fb[half][j]);
             }
+#pragma unroll
+            for (i32 i = 1; i < FRAGMENTS_M; i++)
+                read_a(stage, i, half);
         };
         auto turn = [&] {
             if constexpr (!Operands::BRINGS_A)
@@ -227,15 +234,17 @@ template <typename T, i32 BM, i32 BN, i32 THREADS = mma_tile::THREADS> struct Pr
         turn();
         wait();
         read(0, 0);
+        load(STAGES - 1);
         // No branch in here: the compiler puts what finds addresses between the mma, which leave most of a warp's issue slots free. Behind a
-        // branch it would stand alone, and the tensor cores with it.
+        // branch it would stand alone, and the tensor cores with it. And little has to be done before the barrier, so that it comes early and
+        // what is read behind it is there when its turn comes.
         for (i32 step = 0; step < steps - 1; step++) {
             read(step, 1);
             turn();
             multiply_add(fa[0], fb[0]);
-            load(step + STAGES - 1);
             wait();
             read(step + 1, 0);
+            load(step + STAGES); // to the stage of this step, which everybody has read
             multiply_add(fa[1], fb[1]);
         }
         read(steps - 1, 1);

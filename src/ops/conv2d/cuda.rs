@@ -246,7 +246,9 @@ pub(crate) fn forward(
         }
         Way::Slab(tile) => {
             let (_, n) = tile.sides();
-            let launch = line(&plan, 1, slab_shared(tile, g));
+            // Each block makes tile after tile.
+            let blocks = plan.blocks.min(tile::together(tile));
+            let launch = line(&Plan { blocks, ..plan }, 1, slab_shared(tile, g));
             (of_tile(&half_by_tile!("conv_forward_slab"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
         Way::Taps => return Err(no_way(g, plan.way)),
@@ -398,8 +400,8 @@ fn in_parts(gpu: Gpu, splits: usize, dw: &mut Tensor, fill: impl FnOnce(Address)
     let mut partial = Tensor::uninit([splits, n], DType::F32, Device::Cuda(gpu))?;
     fill(partial.address_mut()?)?;
     let arguments = (partial.address(), dw.address_mut()?, splits as i32, n as i64);
-    // Few parts are added by one thread, many by eight: they are many where numbers are few.
-    let runs: u32 = if splits < 16 { 1 } else { 8 };
+    // Where numbers are few, threads are, too: then many parts are added by eight of them.
+    let runs: u32 = if splits < 16 || n >= 1 << 16 { 1 } else { 8 };
     let numbers = THREADS / runs;
     let launch = Launch { block: [numbers, runs, 1], ..Launch::blocks(n.div_ceil(numbers as usize).min(1 << 20)) };
     // SAFETY: `partial` has splits * n numbers, dw has n, all f32; a block has 256 threads.

@@ -129,6 +129,29 @@ pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> 
 
 thread_local! {
     static CHOSEN: Cell<Option<Tile>> = const { Cell::new(None) };
+    static TOGETHER: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Blocks of a tile of half precision that work at the same time: as many as all processors hold; `kernels/mma_tile.cuh` says the same.
+pub(super) fn together(tile: Tile) -> usize {
+    let on_each = match tile {
+        Tile::Wide => 2,
+        Tile::Tall => 3,
+        Tile::Small => 4,
+    };
+    TOGETHER.get().unwrap_or(on_each * PROCESSORS)
+}
+
+/// Runs `f` with so many blocks for the kernels whose blocks make tile after tile: to see that it changes nothing.
+pub fn with_blocks<R>(blocks: usize, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<usize>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            TOGETHER.set(self.0);
+        }
+    }
+    let _restore = Restore(TOGETHER.replace(Some(blocks.max(1))));
+    f()
 }
 
 /// Runs `f` with this tile for every product of this thread, whatever the formula says: to compare tiles. In f32 the wide one doesn't exist,
