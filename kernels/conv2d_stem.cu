@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(THREADS, 2) conv_weight_gradient_stem(Conv g, 
         cp_async_wait<1>();
         __syncthreads();
         T* const stage = gradients + (number - begin) % 2 * PIXELS * CHANNELS;
-#pragma unroll 4 // what registers allow
+#pragma unroll 1
         for (i32 p = 0; p < TILE_P; p++) { // 16 pixels of the reduction are a row of the tile
             u32 fa[4], fb[4];
             of_gradients.load(fa, stage + p * TILE_Q * CHANNELS, 0, 0);
