@@ -56,7 +56,7 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
     // slab's first number.
     i32 row_at, under = 0, slab;
     u32 seen_tap = 1 << (TAPS - 1);
-    u32 inside[P::FRAGMENTS_M]; // taps inside the picture, a bit each
+    u32 inside[ceil_div(P::FRAGMENTS_M, 2)]; // taps inside the picture, a bit each, of two fragments' rows
     i32 place[P::FRAGMENTS_M];  // bytes from the slabs' beginning to this lane's rows
 
     __device__ Slabs(const T* x0, i64 m0, i32 n, i32 h, i32 w, i32 c) : width(w), channels(c)
@@ -66,17 +66,18 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         first = (u32)(m0 - w - 1);
         pixels = (u32)n * h * w;
         x = x0 + (m0 - w - 1 + threadIdx.x / 4) * c + threadIdx.x % 4 * CHUNK<T>;
-        row_at = P::warp_m() + threadIdx.x % 16; // of fragment 0; the others' are 16 further each
+        row_at = mma_tile::kept(P::warp_m() + threadIdx.x % 16); // of fragment 0; the others' are 16 further each
 #pragma unroll
         for (i32 i = 0; i < P::FRAGMENTS_M; i++) {
             const i64 m = m0 + row_at + i * 16;
             const i32 q = (i32)m % w, p = (i32)m / w % h;
-            inside[i] = 0;
+            u32 taps = 0;
             for (i32 r = 0; r < 3; r++)
                 for (i32 s = 0; s < 3; s++) {
                     const bool there = (u32)(p + r - 1) < (u32)h && (u32)(q + s - 1) < (u32)w;
-                    inside[i] |= (u32)there << (FLIPPED ? 8 - (r * 3 + s) : r * 3 + s);
+                    taps |= (u32)there << (FLIPPED ? 8 - (r * 3 + s) : r * 3 + s);
                 }
+            inside[i / 2] = i % 2 ? inside[i / 2] | taps << 16 : taps;
         }
         if (threadIdx.x < 4) // nobody reads it before a barrier
             *(Vec4*)(slabs + 2 * rows * DEPTH<T> + threadIdx.x * CHUNK<T>) = Vec4{};
@@ -121,7 +122,7 @@ template <typename T, i32 BM, i32 BN, bool FLIPPED> struct Slabs {
         const i32 at = (slab + Stage<T, true, BM>::at(row, threadIdx.x % WARP / 16)) * size;
 #pragma unroll
         for (i32 i = 0; i < P::FRAGMENTS_M; i++) // 16 rows further on the swizzle is the same
-            place[i] = inside[i] & seen_tap ? at + i * 16 * mma_tile::STEP_BYTES : 2 * rows * mma_tile::STEP_BYTES;
+            place[i] = inside[i / 2] & seen_tap << i % 2 * 16 ? at + i * 16 * mma_tile::STEP_BYTES : 2 * rows * mma_tile::STEP_BYTES;
     }
 
     // Chunks 2 and 3 of a row are where 0 and 1 are but for one bit.
@@ -137,7 +138,7 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands : Slabs<T, BM, BN, 
     {
         const i32 k = n0 + threadIdx.x / 4;
         filters = ceil_div(g.k - k, ROWS);
-        to = Stage<T, true, BN>::at(threadIdx.x / 4, threadIdx.x % 4);
+        to = mma_tile::kept(Stage<T, true, BN>::at(threadIdx.x / 4, threadIdx.x % 4));
         w = w0 + (i64)k * TAPS * c + threadIdx.x % 4 * CHUNK<T>;
     }
     __device__ __forceinline__ void load(T*, T* b, bool live)
@@ -151,20 +152,28 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands : Slabs<T, BM, BN, 
 
 // sums: null, or [tiles of pixels][2][k]: see conv2d_out.cuh.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_slab(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
+__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_slab(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums, i32 tiles)
 {
-    const i32 across = ceil_div(g.k, BN), tiles = across * (i32)ceil_div((i64)g.n * g.h * g.w, (i64)BM);
+    // In shared memory: a register that keeps it during the products is one that the products miss.
+    __shared__ i32 number;
+    if (threadIdx.x == 0)
+        number = blockIdx.x;
+    __syncthreads();
+    auto tile = [&] { return number / ceil_div(g.k, BN); };
+    auto m0 = [&] { return (i64)tile() * BM; };
+    auto n0 = [&] { return number % ceil_div(g.k, BN) * BN; };
 #pragma unroll 1
-    for (i32 number = blockIdx.x; number < tiles; number += gridDim.x) {
-        const i32 tile = number / across, n0 = number % across * BN;
-        const i64 m0 = (i64)tile * BM;
+    while (number < tiles) {
         Product<T, BM, BN> product;
         {
-            ForwardOperands<T, BM, BN> operands(g, x, w, m0, n0);
+            ForwardOperands<T, BM, BN> operands(g, x, w, m0(), n0());
             product.multiply(operands, TAPS * (g.c / DEPTH<T>));
         }
-        store_output(product, g, tile, m0, n0, bias, y, sums);
+        store_output(product, g, tile(), m0(), n0(), bias, y, sums);
         __syncthreads(); // the next tile's copies take the place of this one's results
+        if (threadIdx.x == 0)
+            number += gridDim.x;
+        __syncthreads();
     }
 }
 KERNEL(conv_forward_slab<f16, 128, 128>)

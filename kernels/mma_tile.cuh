@@ -19,7 +19,7 @@
 //     128 x  64   64 x 32         48 KiB          3
 //      64 x  64   32 x 32         32 KiB          4
 //
-// That is conv2d_mma.cu in half precision; in f32 128 x 64 has 2 blocks, and conv2d_slab.cu keeps a elsewhere.
+// That is conv2d_mma.cu in half precision; in f32 there are 2 blocks, and conv2d_slab.cu keeps a elsewhere.
 //
 // A warp's part should be as large as its registers hold, for its fragments are read from shared memory, which hands out 128 bytes a cycle to all
 // warps of a processor. A step of 128 x 128 keeps the tensor cores of an H200 busy for 444 cycles. Meanwhile shared memory works 128 cycles to
@@ -52,7 +52,10 @@ inline constexpr i32 STAGES = 4;
 inline constexpr i32 STEP_BYTES = 64; // of a row, along k
 
 // Blocks that shall fit on a processor, for the compiler: it bounds the registers. f32 has addresses of single numbers to keep.
-template <typename T> __host__ __device__ constexpr i32 blocks(i32 results) { return results > 8192 || (results > 4096 && sizeof(T) == 4) ? 2 : results > 4096 ? 3 : 4; }
+template <typename T> __host__ __device__ constexpr i32 blocks(i32 results)
+{
+    return results > 8192 || sizeof(T) == 4 ? 2 : results > 4096 ? 3 : 4;
+}
 
 // Numbers in a chunk of 16 bytes, and in a step.
 template <typename T> inline constexpr i32 CHUNK = 16 / sizeof(T);

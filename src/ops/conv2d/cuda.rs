@@ -264,10 +264,15 @@ pub(crate) fn forward(
         false => None,
     };
     let to = sums.as_mut().map_or(Ok(Address::NULL), Tensor::address_mut)?;
-    let arguments = (conv, x.address(), weight.address(), bias, y.address_mut()?, to);
+    let (x, w, y) = (x.address(), weight.address(), y.address_mut()?);
     // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent; the sums, or none, are
-    // [rows of blocks, 2, k] f32.
-    unsafe { gpu.launch(kernel, launch, arguments)? };
+    // [rows of blocks, 2, k] f32. A slab's blocks are told how many tiles there are.
+    unsafe {
+        match plan.way {
+            Way::Slab(_) => gpu.launch(kernel, launch, (conv, x, w, bias, y, to, plan.blocks as i32))?,
+            _ => gpu.launch(kernel, launch, (conv, x, w, bias, y, to))?,
+        }
+    }
     Ok(sums)
 }
 
