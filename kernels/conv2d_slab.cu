@@ -19,10 +19,6 @@
 //     asked for: filters        3   4   5   6   7   8   0   1   2 | 3   4  ..
 //                slab           pieces of the next  -   -   -     | pieces of the one after, where this one was
 //
-// Forward, a block makes tile after tile, and there are as many blocks as the processors hold. 392 tiles are 3 for each of 132 processors, but as
-// blocks of one tile they aren't dealt so: two that finish together on one processor are followed by two there, and others have none. The
-// input gradient's way out has no registers left for another tile's number; there the host's formula counts so (src/ops/conv2d/tile.rs).
-//
 // Half precision, C and K multiples of 32, W at most 127, so that a slab is six times 64 rows at most (src/ops/conv2d/ladder.rs).
 //
 // The reduction runs over channels outside and taps inside; in conv2d_mma.cu it is the other way round, so the last bits of a sum differ.
@@ -152,29 +148,16 @@ template <typename T, i32 BM, i32 BN> struct ForwardOperands : Slabs<T, BM, BN, 
 
 // sums: null, or [tiles of pixels][2][k]: see conv2d_out.cuh.
 template <typename T, i32 BM, i32 BN>
-__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_slab(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums, i32 tiles)
+__global__ void __launch_bounds__(mma_tile::THREADS, mma_tile::blocks<T>(BM * BN)) conv_forward_slab(Conv g, const T* x, const T* w, const f32* bias, T* y, f32* sums)
 {
-    // In shared memory: a register that keeps it during the products is one that the products miss.
-    __shared__ i32 number;
-    if (threadIdx.x == 0)
-        number = blockIdx.x;
-    __syncthreads();
-    auto tile = [&] { return number / ceil_div(g.k, BN); };
-    auto m0 = [&] { return (i64)tile() * BM; };
-    auto n0 = [&] { return number % ceil_div(g.k, BN) * BN; };
-#pragma unroll 1
-    while (number < tiles) {
-        Product<T, BM, BN> product;
-        {
-            ForwardOperands<T, BM, BN> operands(g, x, w, m0(), n0());
-            product.multiply(operands, TAPS * (g.c / DEPTH<T>));
-        }
-        store_output(product, g, tile(), m0(), n0(), bias, y, sums);
-        __syncthreads(); // the next tile's copies take the place of this one's results
-        if (threadIdx.x == 0)
-            number += gridDim.x;
-        __syncthreads();
+    const i32 across = ceil_div(g.k, BN), tile = blockIdx.x / across, n0 = blockIdx.x % across * BN;
+    const i64 m0 = (i64)tile * BM;
+    Product<T, BM, BN> product;
+    {
+        ForwardOperands<T, BM, BN> operands(g, x, w, m0, n0);
+        product.multiply(operands, TAPS * (g.c / DEPTH<T>));
     }
+    store_output(product, g, tile, m0, n0, bias, y, sums);
 }
 KERNEL(conv_forward_slab<f16, 128, 128>)
 KERNEL(conv_forward_slab<f16, 128, 64>)

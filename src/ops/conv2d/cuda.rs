@@ -139,13 +139,15 @@ pub(super) fn forward_plan(g: &Geometry, dtype: DType) -> Plan {
         let blocks = stem_tiles(g).div_ceil(STEM_TILES) * g.k.div_ceil(STEM_CHANNELS);
         return Plan { way: Way::Stem, blocks, splits: 1 };
     }
-    or_slab(g, dtype, plan(pixels, g.k, 1, Depth::Steps(g.r * g.s * steps(g.c, dtype)), dtype))
+    let steps = g.r * g.s * steps(g.c, dtype);
+    let depth = if is_slab(g, dtype) { Depth::InRounds(steps) } else { Depth::Steps(steps) };
+    or_slab(g, dtype, plan(pixels, g.k, 1, depth, dtype))
 }
 
 pub(super) fn input_plan(g: &Geometry, dtype: DType) -> Plan {
     let [u, v] = g.stride;
     // Of the largest phase.
-    let depth = Depth::Steps(g.r.div_ceil(u) * g.s.div_ceil(v) * steps(g.k, dtype));
+    let depth = Depth::InRounds(g.r.div_ceil(u) * g.s.div_ceil(v) * steps(g.k, dtype));
     or_slab(g, dtype, plan(g.n * g.h.div_ceil(u) * g.w.div_ceil(v), g.c, u * v, depth, dtype))
 }
 
@@ -246,9 +248,7 @@ pub(crate) fn forward(
         }
         Way::Slab(tile) => {
             let (_, n) = tile.sides();
-            // Each block makes tile after tile.
-            let blocks = plan.blocks.min(tile::together(tile));
-            let launch = line(&Plan { blocks, ..plan }, 1, slab_shared(tile, g));
+            let launch = line(&plan, 1, slab_shared(tile, g));
             (of_tile(&half_by_tile!("conv_forward_slab"), dtype, tile), launch, plan.blocks / g.k.div_ceil(n).max(1))
         }
         Way::Taps => return Err(no_way(g, plan.way)),
@@ -264,15 +264,10 @@ pub(crate) fn forward(
         false => None,
     };
     let to = sums.as_mut().map_or(Ok(Address::NULL), Tensor::address_mut)?;
-    let (x, w, y) = (x.address(), weight.address(), y.address_mut()?);
+    let arguments = (conv, x.address(), weight.address(), bias, y.address_mut()?, to);
     // SAFETY: the tensors have the geometry's shapes and the kernel's types, the bias is [k] f32 or absent; the sums, or none, are
-    // [rows of blocks, 2, k] f32. A slab's blocks are told how many tiles there are.
-    unsafe {
-        match plan.way {
-            Way::Slab(_) => gpu.launch(kernel, launch, (conv, x, w, bias, y, to, plan.blocks as i32))?,
-            _ => gpu.launch(kernel, launch, (conv, x, w, bias, y, to))?,
-        }
-    }
+    // [rows of blocks, 2, k] f32.
+    unsafe { gpu.launch(kernel, launch, arguments)? };
     Ok(sums)
 }
 

@@ -5,10 +5,14 @@
 //! results at a rate that grows with the tile: of the numbers that a block brings to shared memory, a tile of 128 x 128 uses each 128
 //! times, one of 128 x 64 each 85 times on average, one of 64 x 64 each 64 times. 132 is a constant (an H200's), not the device's count.
 //!
+//! That is, where blocks end one by one. Where those of a processor begin and end together, as measured for slabs and for input gradients, they come in
+//! rounds: the first two to end make room for two where they were, and with 392 wide tiles some processors have 4 and others 2, not 3 each.
+//!
 //! So a wide tile is taken where there are many results, and a small one where the wide would leave most processors without work. With a short
-//! reduction it is the way out that takes the time, which is memory's: more and smaller blocks keep more of it under way. A weight
-//! gradient has few results, each a sum over all pixels: that is cut into parts until there are enough blocks, and the tile that brings
-//! the fewest numbers for its results is the best.
+//! reduction it is the way out that takes the time, which is memory's. A weight gradient has few results, each a sum over all pixels: that is cut
+//! into parts until there are enough blocks, and more of them on a processor are better than fewer numbers brought.
+//!
+//! The rates are those of an H200 (`benches/NOTES.md`).
 
 use crate::device::cuda::driver::PROCESSORS;
 use crate::tensor::DType;
@@ -23,6 +27,8 @@ pub(super) const THREADS: u32 = 128;
 pub(super) enum Depth {
     /// So many steps of 64 bytes.
     Steps(usize),
+    /// Likewise, and the blocks of a processor begin and end together.
+    InRounds(usize),
     /// Pixels, which can be cut into parts: blocks are never too few, nor is the way out what takes the time.
     InParts,
 }
@@ -56,8 +62,26 @@ impl Tile {
     fn rate(self) -> f64 {
         match self {
             Tile::Wide => 1.0,
-            Tile::Tall => 0.8,
-            Tile::Small => 0.6,
+            Tile::Tall => 0.86,
+            Tile::Small => 0.65,
+        }
+    }
+
+    /// The same for a weight gradient.
+    fn rate_in_parts(self) -> f64 {
+        match self {
+            Tile::Wide => 1.0,
+            Tile::Tall => 1.1,
+            Tile::Small => 0.95,
+        }
+    }
+
+    /// Blocks that a processor holds; `kernels/mma_tile.cuh` says the same.
+    fn resident(self) -> usize {
+        match self {
+            Tile::Wide => 2,
+            Tile::Tall => 3,
+            Tile::Small => 4,
         }
     }
 
@@ -70,9 +94,9 @@ impl Tile {
     /// The part of memory's rate that the way out has with as many of these blocks as a processor holds: 8, 12 and 16 warps.
     fn way_out(self) -> f64 {
         match self {
-            Tile::Wide => 0.6,
-            Tile::Tall => 0.75,
-            Tile::Small => 0.85,
+            Tile::Wide => 0.68,
+            Tile::Tall => 0.65,
+            Tile::Small => 0.6,
         }
     }
 
@@ -88,10 +112,11 @@ impl Tile {
             let (m, n) = tile.sides();
             let blocks = rows.div_ceil(m) * columns.div_ceil(n) * layers;
             match depth {
-                Depth::InParts => (blocks * m * n) as f64 / tile.rate(),
-                Depth::Steps(steps) => {
+                Depth::InParts => (blocks * m * n) as f64 / tile.rate_in_parts(),
+                Depth::Steps(steps) | Depth::InRounds(steps) => {
                     let each = STEP * steps as f64 / tile.rate() + 1.0 / tile.way_out();
-                    (blocks.div_ceil(PROCESSORS) * m * n) as f64 * each
+                    let turn = if matches!(depth, Depth::Steps(_)) { 1 } else { tile.resident() };
+                    (blocks.div_ceil(turn * PROCESSORS) * turn * m * n) as f64 * each
                 }
             }
         };
@@ -117,7 +142,7 @@ pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> 
     const STEP: f64 = 2.0 * 128.0 * 128.0 * 32.0 * PROCESSORS as f64 / 400e12;
     const BYTE: f64 = 1.0 / 5e12;
     let (m, n) = tile.sides();
-    let step = STEP * (m * n) as f64 / (128.0 * 128.0) / tile.rate();
+    let step = STEP * (m * n) as f64 / (128.0 * 128.0) / tile.rate_in_parts();
     let most = most_parts(results, pixels).min((6 * PROCESSORS).div_ceil(tiles.max(1)));
     let time = |parts: usize| {
         let turns = (tiles * parts).div_ceil(PROCESSORS).max(2);
@@ -129,29 +154,6 @@ pub(super) fn parts(tile: Tile, tiles: usize, results: usize, pixels: usize) -> 
 
 thread_local! {
     static CHOSEN: Cell<Option<Tile>> = const { Cell::new(None) };
-    static TOGETHER: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-/// Blocks of a tile of half precision that work at the same time: as many as all processors hold; `kernels/mma_tile.cuh` says the same.
-pub(super) fn together(tile: Tile) -> usize {
-    let on_each = match tile {
-        Tile::Wide => 2,
-        Tile::Tall => 3,
-        Tile::Small => 4,
-    };
-    TOGETHER.get().unwrap_or(on_each * PROCESSORS)
-}
-
-/// Runs `f` with so many blocks for the kernels whose blocks make tile after tile: to see that it changes nothing.
-pub fn with_blocks<R>(blocks: usize, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<usize>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            TOGETHER.set(self.0);
-        }
-    }
-    let _restore = Restore(TOGETHER.replace(Some(blocks.max(1))));
-    f()
 }
 
 /// Runs `f` with this tile for every product of this thread, whatever the formula says: to compare tiles. In f32 the wide one doesn't exist,
@@ -181,16 +183,19 @@ mod tests {
     #[test]
     fn wide_where_there_is_much_and_small_where_there_is_little() {
         let of = |rows, columns, steps| Tile::of(rows, columns, 1, Depth::Steps(steps), DType::BF16);
+        let in_rounds = |rows, columns, steps| Tile::of(rows, columns, 1, Depth::InRounds(steps), DType::BF16);
         assert_eq!(of(401_408, 64, 18), Tile::Tall, "64 channels fill no wide tile");
         assert_eq!(of(100_352, 128, 36), Tile::Wide);
         assert_eq!(of(25_088, 256, 72), Tile::Wide, "392 tiles are 3 turns of 132, nearly full");
         assert_eq!(of(6_272, 512, 144), Tile::Tall, "196 wide tiles would be 2 turns, the second one half empty");
-        assert_eq!(of(401_408, 256, 2), Tile::Tall, "64 channels are multiplied in no time, 256 are stored");
+        assert_eq!(in_rounds(25_088, 256, 72), Tile::Tall, "in rounds of 264 they are 4, and 784 tall ones 3");
+        assert_eq!(in_rounds(100_352, 128, 36), Tile::Wide, "784 wide tiles are three rounds, nearly full");
+        assert_eq!(of(401_408, 256, 2), Tile::Wide, "64 channels are multiplied in no time, 256 are stored");
         assert_eq!(of(64, 512, 32), Tile::Small, "a classifier's head");
         assert_eq!(Tile::of(100_352, 128, 1, Depth::Steps(72), DType::F32), Tile::Tall);
         assert_eq!(
             Tile::of(128, 128, 9, Depth::InParts, DType::BF16),
-            Tile::Wide,
+            Tile::Tall,
             "parts make as many blocks as are wanted"
         );
     }
