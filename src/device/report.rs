@@ -342,6 +342,9 @@ mod tests {
     fn the_record_names_what_there_is() {
         let record: Record = serde_json::from_str(VERIFIED).unwrap();
         for (name, note) in &record.kernels {
+            if name == "graph" {
+                continue; // which is no file
+            }
             assert!(FILES.iter().any(|file| file.name == name), "kernels/{name}.cu is not there");
             assert_eq!(note.source.len(), 64, "{name}: a hash");
         }
