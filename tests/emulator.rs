@@ -606,7 +606,7 @@ const NEARLY_SLABS: [Convolution; 7] = [
 const TAPS: [Convolution; 5] = [
     ([9, 8, 8, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // two uneven parts of more tiles than there are stages
     ([1, 5, 13, 128], [64, 3, 3, 128], [1, 1], [1, 1]), // two blocks of channels, a tile of one pixel
-    ([2, 7, 7, 64], [128, 3, 3, 64], [1, 1], [1, 1]),
+    ([4, 7, 7, 64], [128, 3, 3, 64], [1, 1], [1, 1]), // tiles that begin in every row of a picture
     ([1, 2, 1, 64], [64, 3, 3, 64], [1, 1], [1, 1]),
     ([1, 1, 64, 64], [64, 3, 3, 64], [1, 1], [1, 1]), // the longest rows that fit
 ];
