@@ -224,9 +224,12 @@ pub(crate) fn is_verified(file: &str) -> bool {
     present.is_some_and(|f| matches!(Standing::of(record.kernels.get(file), f.hash), Standing::Verified(_)))
 }
 
-/// Whether training steps have been seen to run rightly as graphs on a GPU: a note called `graph`.
+/// The note on training steps as graphs, which are no kernel file: `scripts/bundle/run.sh` writes it where all of their tests have passed.
+const GRAPH: &str = "graph";
+
+/// Whether training steps have been seen to run rightly as graphs on a GPU.
 pub(crate) fn graphs_are_verified() -> bool {
-    Record::built_in().kernels.contains_key("graph")
+    Record::built_in().kernels.contains_key(GRAPH)
 }
 
 impl Standing {
@@ -342,8 +345,9 @@ mod tests {
     fn the_record_names_what_there_is() {
         let record: Record = serde_json::from_str(VERIFIED).unwrap();
         for (name, note) in &record.kernels {
-            if name == "graph" {
-                continue; // which is no file
+            if name == GRAPH {
+                assert_eq!(note.source, "steps");
+                continue;
             }
             assert!(FILES.iter().any(|file| file.name == name), "kernels/{name}.cu is not there");
             assert_eq!(note.source.len(), 64, "{name}: a hash");

@@ -72,6 +72,11 @@ impl Launch {
         Launch::blocks(n.div_ceil(THREADS as usize).min(1 << 20))
     }
 
+    /// As [`Launch::over`], with a warp for each.
+    pub fn warps(n: usize) -> Launch {
+        Launch::over(n.saturating_mul(32))
+    }
+
     /// `n` blocks of [`THREADS`].
     pub fn blocks(n: usize) -> Launch {
         Launch { grid: [n.min(u32::MAX as usize) as u32, 1, 1], block: [THREADS, 1, 1], shared: 0 }

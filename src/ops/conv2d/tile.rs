@@ -76,7 +76,7 @@ impl Tile {
         }
     }
 
-    /// Blocks that a processor holds; `kernels/mma_tile.cuh` says the same.
+    /// Blocks that a processor holds in half precision; `kernels/mma_tile.cuh` says the same.
     fn resident(self) -> usize {
         match self {
             Tile::Wide => 2,

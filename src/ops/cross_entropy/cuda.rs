@@ -18,11 +18,6 @@ geometry! {
     }
 }
 
-/// A warp for each of `rows`.
-fn by_row(rows: usize) -> Launch {
-    Launch::over(rows.saturating_mul(32))
-}
-
 /// Rows and classes.
 fn sizes(logits: &Tensor) -> (usize, usize) {
     let c = logits.shape().channels();
@@ -58,7 +53,7 @@ pub(super) fn mean_and_gradient(
     let kernel = per_float!("cross_entropy_rows").of(logits.dtype())?;
     // SAFETY: logits and dx are [rows, classes] of the kernel's type, targets [rows] i64, losses [rows] f32, the classes' weights
     // [classes] f32 or absent, the rows' [rows] f32 or absent.
-    unsafe { gpu.launch(kernel, by_row(rows), arguments)? };
+    unsafe { gpu.launch(kernel, Launch::warps(rows), arguments)? };
     let mut loss = Tensor::uninit([], DType::F32, device)?;
     let arguments = (losses.address(), loss.address_mut()?, rows as i64);
     // SAFETY: losses has `rows` numbers, loss one, all f32; one block does it.
@@ -80,7 +75,7 @@ pub(super) fn softmax(gpu: Gpu, logits: &Tensor) -> Result<Tensor> {
     let mut y = Tensor::uninit(logits.shape(), DType::F32, Device::Cuda(gpu))?;
     let arguments = (logits.address(), y.address_mut()?, rows as i64, classes as i64);
     // SAFETY: both are [rows, classes], logits of the kernel's type, y f32.
-    unsafe { gpu.launch(per_float!("softmax").of(logits.dtype())?, by_row(rows), arguments)? };
+    unsafe { gpu.launch(per_float!("softmax").of(logits.dtype())?, Launch::warps(rows), arguments)? };
     Ok(y)
 }
 

@@ -11,8 +11,6 @@ use crate::tensor::{DType, Tensor};
 /// Rows and columns of a block's tile; `tile.cuh` says the same.
 pub(crate) const TILE: usize = 64;
 
-/// Threads of a warp.
-const WARP: usize = 32;
 /// Up to so many results, as many as 16 tiles have, are made by a warp each. It reads both rows of its result from caches, all warps together at about
 /// 3 TB/s; a tile's block goes 16 numbers deeper in 1.5 microseconds, however few blocks there are. With 16 tiles both take as long, whatever the depth.
 const FEW: usize = 16 * TILE * TILE;
@@ -50,7 +48,7 @@ pub(super) fn forward(
     let bias = bias.map_or(Address::NULL, Tensor::address);
     let arguments = (x.address(), weight.address(), bias, y.address_mut()?, n, i, o);
     let (kernels, launch) = match y.numel() {
-        results @ 0..=FEW => (per_float!("linear_forward_few"), Launch::over(results * WARP)),
+        results @ 0..=FEW => (per_float!("linear_forward_few"), Launch::warps(results)),
         _ => (per_float!("linear_forward"), tiles(size[0], size[2], 1)),
     };
     // SAFETY: x is [n, i], weight [o, i], bias [o] f32 or absent, y [n, o], of the kernel's types; memory is aligned to 256 bytes, so packs
